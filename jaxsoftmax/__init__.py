@@ -1,0 +1,1 @@
+from .autodiff import custom_rules as custom_rules

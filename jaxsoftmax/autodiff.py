@@ -1,0 +1,447 @@
+r"""One function, a hand-written JVP *and* a hand-written VJP.
+
+JAX lets a function carry a forward rule (`jax.custom_jvp`, whose transpose JAX derives) or a reverse
+rule (`jax.custom_vjp`, which then refuses `jvp`, `jacfwd` and `hessian`), not both. `custom_rules`
+carries both, and stays differentiable to any order, in any mix of modes.
+
+How. For y = f(x) with Jacobian J and residuals r = r(x), the two rules are one linear map and its
+transpose,
+
+    jvp(r, ·) = J        vjp(r, ·) = Jᵀ        ⟨ȳ, J ẋ⟩ = ⟨Jᵀ ȳ, ẋ⟩,
+
+so `f` is a `jax.custom_jvp` whose rule runs the forward pass and binds one primitive, `linear`: a
+linear map that carries its transpose. Each transformation has one thing to say about it:
+
+    evaluate         run the map
+    lower            inline the map
+    batch            vmap the map and its transpose
+    transpose        swap the two
+    differentiate    (∂M/∂r ṙ) t + M ṫ: the map's own code in its residuals, itself in its tangents
+
+Partial evaluation cannot look inside the map, so exactly the residuals you name are kept.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jax.interpreters import ad, batching, mlir
+
+
+# A linear map on flat leaves: (residuals, linear arguments) -> results.
+LinearMap = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+
+
+class custom_rules:  # noqa: N801 - lower case like jax.custom_jvp, whose place it takes
+    """A function with a hand-written JVP and a hand-written VJP.
+
+    Use it as you would `jax.custom_jvp`, and give it three rules instead of one::
+
+        fwd(*args, **options)                ->  (out, residuals)
+        jvp(residuals, *tangents, **options) ->  tangent of out
+        vjp(residuals, out_bar, **options)   ->  a tuple, one cotangent per argument
+
+    `jax.jvp`, `jax.jacfwd` and `jax.linearize` use `jvp`; `jax.grad`, `jax.vjp` and `jax.jacrev` use
+    `vjp`. Higher orders differentiate the rules themselves: where `fwd` calls the function itself or
+    others that have rules, these rules are used again. `residuals` is any pytree of arrays, and is
+    all that is kept between a forward and a backward pass. `vmap`, `jit`, `scan`, `checkpoint` and
+    `shard_map` work inside and out.
+
+    Positional arguments are pytrees of arrays; None is an empty pytree. Keyword arguments are
+    options: static, hashable, and handed to all rules. Integer and boolean leaves have no
+    derivative: their tangent is None, and what `vjp` returns for them is dropped.
+
+    Args:
+      primal: the function to differentiate. It runs when nothing is differentiated.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxsoftmax import custom_rules
+      >>> @custom_rules
+      ... def log_cosh(x):
+      ...     return jnp.log(jnp.cosh(x))
+      >>> log_cosh.defrules(
+      ...     fwd=lambda x: (log_cosh(x), jnp.tanh(x)),
+      ...     jvp=lambda t, x_dot: t * x_dot,
+      ...     vjp=lambda t, y_bar: (t * y_bar,),
+      ... )
+      >>> float(jax.grad(log_cosh)(0.0)), float(jax.hessian(log_cosh)(0.0))
+      (0.0, 1.0)
+
+    See also:
+      `jaxsoftmax.testing.check_rules` tells whether the rules hold, in every mode.
+    """
+
+    def __init__(self, primal: Callable[..., Any]) -> None:
+        """Wrap `primal`; `defrules` then gives it its rules."""
+        functools.update_wrapper(self, primal)
+        self._primal = primal
+        self._rules: _Rules | None = None
+        self._both = functools.lru_cache(maxsize=256)(_with_both_rules)
+        self._reverse = functools.lru_cache(maxsize=256)(_with_reverse_rule)
+
+    def defrules(
+        self,
+        fwd: Callable[..., tuple[Any, Any]],
+        jvp: Callable[..., Any],
+        vjp: Callable[..., tuple[Any, ...]],
+        *,
+        symbolic_zeros: bool = False,
+    ) -> None:
+        """Define the forward pass and the two rules.
+
+        Args:
+          fwd: `fwd(*args, **options) -> (out, residuals)`.
+          jvp: `jvp(residuals, *tangents, **options) -> tangent of out`, linear in the tangents.
+          vjp: `vjp(residuals, out_bar, **options) -> cotangents`, the transpose of `jvp`.
+          symbolic_zeros: if True, the rules are told what is differentiated. All three are given the
+            static keyword `perturbed`, a tuple with one bool per positional argument; the tangent of
+            an argument that is not differentiated is None, and its cotangent may be. `fwd` can then
+            form just the gradients that are asked for.
+        """
+        self._rules = _Rules(self.__name__, self._primal, fwd, jvp, vjp, symbolic_zeros)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        """Evaluate; differentiation in any mode goes through the rules."""
+        leaves, call = self._call(args, options)
+        return self._both(call)(*leaves)
+
+    @property
+    def custom_vjp(self) -> Callable[..., Any]:
+        """The same `fwd` and `vjp` as a plain `jax.custom_vjp`: reverse mode only, to compare with."""
+
+        @functools.wraps(self._primal)
+        def reverse_only(*args: Any, **options: Any) -> Any:
+            leaves, call = self._call(args, options)
+            return self._reverse(call)(*leaves)
+
+        return reverse_only
+
+    def _call(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[list[Any], _Call]:
+        if self._rules is None:
+            raise TypeError(
+                f"{self.__name__} has no rules yet. "
+                f"Call {self.__name__}.defrules(fwd, jvp, vjp) once, after its definition."
+            )
+        leaves, tree = jax.tree.flatten(args)
+        call = _Call(self._rules, tree, tuple(sorted(options.items())))
+        for name, value in options.items():
+            try:
+                hash(value)
+            except TypeError:
+                raise TypeError(
+                    f"{self.__name__}: keyword arguments are static options and must be hashable, "
+                    f"got {name} of type {type(value).__name__}. Pass arrays as positional arguments."
+                ) from None
+        return leaves, call
+
+
+class _Rules(NamedTuple):
+    name: str
+    primal: Callable[..., Any]
+    fwd: Callable[..., tuple[Any, Any]]
+    jvp: Callable[..., Any]
+    vjp: Callable[..., tuple[Any, ...]]
+    symbolic_zeros: bool
+
+
+# ------------------------------------------------------------------------------------------------
+# The rules of one call: structure and options fixed, flat leaves in and out
+# ------------------------------------------------------------------------------------------------
+
+
+class _Call(NamedTuple):
+    """A function's rules for one structure of arguments and one set of options.
+
+    `moving` says of each leaf whether it is differentiated; only those have a tangent here.
+    """
+
+    rules: _Rules
+    tree: Any
+    options: tuple[tuple[str, Any], ...]
+
+    def primal(self, *leaves: Any) -> Any:
+        return self.rules.primal(*self.arguments(leaves), **dict(self.options))
+
+    def fwd(self, leaves: Sequence[Any], moving: Sequence[bool]) -> tuple[Any, Any]:
+        return self.rules.fwd(*self.arguments(leaves), **self.keywords(moving))
+
+    def jvp(self, residuals: Any, tangents: Sequence[Any], avals: Any, moving: Any) -> Any:
+        given = iter(tangents)
+        leaves = [
+            next(given) if moves else _zeros(aval) if _is_inexact(aval) else None
+            for moves, aval in zip(moving, avals, strict=True)
+        ]
+        arguments = self.arguments(leaves)
+        if self.rules.symbolic_zeros:
+            pairs = zip(arguments, self.perturbed(moving), strict=True)
+            arguments = tuple(tangent if used else None for tangent, used in pairs)
+        return self.rules.jvp(residuals, *arguments, **self.keywords(moving))
+
+    def vjp(self, residuals: Any, out_bar: Any, avals: Any, moving: Any) -> list[Any]:
+        bars = self.rules.vjp(residuals, out_bar, **self.keywords(moving))
+        kinds = self.tree.children()
+        if not isinstance(bars, tuple) or len(bars) != len(kinds):
+            raise TypeError(
+                f"{self.rules.name}: vjp must return a tuple with a cotangent for each of the "
+                f"{len(kinds)} positional arguments, got {_describe(bars)}. "
+                "Write None where an argument has no derivative."
+            )
+        leaves: list[Any] = []
+        for kind, bar in zip(kinds, bars, strict=True):
+            leaves += [None] * kind.num_leaves if bar is None else kind.flatten_up_to(bar)
+        return [
+            self.checked(bar, aval, "vjp returned a cotangent")
+            for bar, aval, moves in zip(leaves, avals, moving, strict=True)
+            if moves
+        ]
+
+    def checked(self, value: Any, aval: Any, what: str) -> Any:
+        """`value`, where a derivative like `aval` belongs; None means zero."""
+        if value is None:
+            return _zeros(aval)
+        if jnp.shape(value) != aval.shape or jnp.result_type(value) != aval.dtype:
+            raise TypeError(
+                f"{self.rules.name}: {what} of {jnp.result_type(value)}{list(jnp.shape(value))} "
+                f"where {aval.dtype}{list(aval.shape)} belongs. "
+                "A derivative has the shape and dtype of what it is the derivative of."
+            )
+        return value
+
+    def arguments(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
+        arguments: tuple[Any, ...] = jax.tree.unflatten(self.tree, leaves)
+        return arguments
+
+    def perturbed(self, moving: Sequence[bool]) -> tuple[bool, ...]:
+        return tuple(any(jax.tree.leaves(argument)) for argument in self.arguments(moving))
+
+    def keywords(self, moving: Sequence[bool]) -> dict[str, Any]:
+        extra = {"perturbed": self.perturbed(moving)} if self.rules.symbolic_zeros else {}
+        return dict(self.options) | extra
+
+
+def _is_inexact(aval: Any) -> bool:
+    return jnp.issubdtype(aval.dtype, jnp.inexact)
+
+
+def _zeros(aval: Any) -> Any:
+    return ad.instantiate_zeros(ad.Zero(aval))
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return f"a {type(value).__name__}"
+
+
+# ------------------------------------------------------------------------------------------------
+# Registration: both rules through `linear`, or the reverse rule alone through jax.custom_vjp
+# ------------------------------------------------------------------------------------------------
+
+
+def _with_both_rules(call: _Call) -> Callable[..., Any]:
+    function = jax.custom_jvp(call.primal)
+
+    def rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+        avals = [_tangent_aval(jax.typeof(x)) for x in primals]
+        moving = [_moves(t) for t in tangents]
+        out, residuals = call.fwd(primals, moving)
+        out_leaves, out_tree = jax.tree.flatten(out)
+        out_avals = [_tangent_aval(jax.typeof(y)) for y in out_leaves]
+        kept, residual_tree = jax.tree.flatten(residuals)
+
+        def jvp(kept: Sequence[Any], dots: Sequence[Any]) -> list[Any]:
+            out_dot = call.jvp(jax.tree.unflatten(residual_tree, kept), dots, avals, moving)
+            return [
+                call.checked(y_dot, aval, "jvp returned a tangent")
+                for y_dot, aval in zip(out_tree.flatten_up_to(out_dot), out_avals, strict=True)
+                if _is_inexact(aval)
+            ]
+
+        def vjp(kept: Sequence[Any], bars: Sequence[Any]) -> list[Any]:
+            given = iter(bars)
+            out_bar = [next(given) if _is_inexact(aval) else None for aval in out_avals]
+            residuals = jax.tree.unflatten(residual_tree, kept)
+            return call.vjp(residuals, jax.tree.unflatten(out_tree, out_bar), avals, moving)
+
+        dots = [t for t, moves in zip(tangents, moving, strict=True) if moves]
+        results = iter(_linear(jvp, vjp, kept, dots) if dots else [])
+        out_dot = [
+            (next(results) if dots else _zeros(aval)) if _is_inexact(aval) else _float0(aval)
+            for aval in out_avals
+        ]
+        return out, jax.tree.unflatten(out_tree, out_dot)
+
+    function.defjvp(rule, symbolic_zeros=True)
+    return function
+
+
+def _with_reverse_rule(call: _Call) -> Callable[..., Any]:
+    function = jax.custom_vjp(call.primal)
+
+    def fwd(*leaves: Any) -> tuple[Any, _Saved]:
+        values = [leaf.value for leaf in leaves]
+        avals = tuple(_tangent_aval(jax.typeof(x)) for x in values)
+        moving = tuple(
+            leaf.perturbed and _is_inexact(aval) for leaf, aval in zip(leaves, avals, strict=True)
+        )
+        out, residuals = call.fwd(values, moving)
+        return out, _Saved(residuals, avals, moving)
+
+    def bwd(saved: _Saved, out_bar: Any) -> tuple[Any, ...]:
+        out_bar = jax.tree.map(_instantiated, out_bar, is_leaf=_is_symbolic_zero)
+        bars = iter(call.vjp(saved.residuals, out_bar, saved.avals, saved.moving))
+        return tuple(next(bars) if moves else None for moves in saved.moving)
+
+    function.defvjp(fwd, bwd, symbolic_zeros=True)
+    return function
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["residuals"], meta_fields=["avals", "moving"]
+)
+class _Saved(NamedTuple):
+    residuals: Any
+    avals: Any
+    moving: Any
+
+
+def _tangent_aval(aval: Any) -> Any:
+    return aval.to_tangent_aval() if hasattr(aval, "to_tangent_aval") else aval
+
+
+def _is_symbolic_zero(leaf: Any) -> bool:
+    return isinstance(leaf, SymbolicZero)
+
+
+def _moves(tangent: Any) -> bool:
+    return not _is_symbolic_zero(tangent) and tangent.dtype != jax.dtypes.float0
+
+
+def _instantiated(leaf: Any) -> Any:
+    """A cotangent as `vjp` rules expect it: an array, or None where the output is an integer."""
+    if _is_symbolic_zero(leaf):
+        return _zeros(leaf.aval) if _is_inexact(leaf) else None
+    return None if leaf.dtype == jax.dtypes.float0 else leaf
+
+
+def _float0(aval: Any) -> Any:
+    return np.zeros(aval.shape, jax.dtypes.float0)
+
+
+# ------------------------------------------------------------------------------------------------
+# linear: a linear map that carries its transpose
+# ------------------------------------------------------------------------------------------------
+
+_linear_p = jax.extend.core.Primitive("linear")
+_linear_p.multiple_results = True
+
+
+def _linear(
+    fun: LinearMap, transpose: LinearMap, residuals: Sequence[Any], arguments: Sequence[Any]
+) -> list[Any]:
+    """fun(residuals, arguments), whose transpose in `arguments` is `transpose`."""
+    varying = frozenset[Any]().union(*(_varying(x) for x in (*residuals, *arguments)))
+    # Inside shard_map an argument may be the same on devices where the residuals differ. Its
+    # cotangent is then a sum over these devices, which is the transpose of this cast.
+    arguments = [_vary(x, varying) for x in arguments]
+    results: list[Any] = _linear_p.bind(
+        *residuals, *arguments, fun=fun, transpose=transpose, split=len(residuals)
+    )
+    return results
+
+
+def _varying(x: Any) -> frozenset[Any]:
+    return frozenset(jax.typeof(x).manual_axis_type.varying)
+
+
+def _vary(x: Any, axes: frozenset[Any]) -> Any:
+    missing = tuple(sorted(axes - _varying(x), key=str))
+    return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+
+def _evaluate(*operands: Any, fun: LinearMap, transpose: LinearMap, split: int) -> list[Any]:
+    del transpose
+    return fun(operands[:split], operands[split:])
+
+
+def _abstract(*avals: Any, **params: Any) -> list[Any]:
+    return list(jax.make_jaxpr(functools.partial(_evaluate, **params))(*avals).out_avals)
+
+
+def _batch(axis: Any, operands: Any, dims: Any, *, fun: Any, transpose: Any, split: int) -> Any:
+    residuals, arguments = operands[:split], operands[split:]
+    if all(dim is None for dim in dims):
+        results = _linear(fun, transpose, residuals, arguments)
+        return results, [None] * len(results)
+    arguments = [
+        batching.bdim_at_front(x, dim, axis.size)
+        for x, dim in zip(arguments, dims[split:], strict=True)
+    ]
+    vmap = functools.partial(
+        jax.vmap,
+        in_axes=(list(dims[:split]), 0),
+        axis_size=axis.size,
+        axis_name=axis.name if isinstance(axis.name, str) else None,
+        spmd_axis_name=axis.spmd_name,
+    )
+    results = _linear(_on_lists(vmap(fun)), _on_lists(vmap(transpose)), residuals, arguments)
+    return results, [0] * len(results)
+
+
+def _on_lists(fun: Callable[..., Any]) -> LinearMap:
+    """in_axes is matched by container type, so a batched map takes lists alone."""
+    return lambda residuals, arguments: fun(list(residuals), list(arguments))
+
+
+def _differentiate(
+    operands: Any, tangents: Any, *, fun: LinearMap, transpose: LinearMap, split: int
+) -> Any:
+    residuals, arguments = operands[:split], operands[split:]
+    results = _linear(fun, transpose, residuals, arguments)
+    terms = []
+
+    # M ṫ term
+    if any(_known(t) for t in tangents[split:]):
+        dots = [ad.instantiate_zeros(t) for t in tangents[split:]]
+        terms.append(_linear(fun, transpose, residuals, dots))
+
+    # (∂M/∂r ṙ) t term
+    moving = [i for i, t in enumerate(tangents[:split]) if _known(t)]
+    if moving:
+
+        def in_residuals(*values: Any) -> list[Any]:
+            moved = dict(zip(moving, values, strict=True))
+            return fun([moved.get(i, r) for i, r in enumerate(residuals)], arguments)
+
+        primals = [residuals[i] for i in moving]
+        terms.append(jax.jvp(in_residuals, primals, [tangents[i] for i in moving])[1])
+
+    return results, [functools.reduce(ad.add_jaxvals, column) for column in zip(*terms, strict=True)]
+
+
+def _known(tangent: Any) -> bool:
+    return type(tangent) is not ad.Zero and tangent.dtype != jax.dtypes.float0
+
+
+def _transpose(
+    bars: Any, *operands: Any, fun: LinearMap, transpose: LinearMap, split: int
+) -> list[Any]:
+    residuals = operands[:split]
+    bars = [ad.instantiate_zeros(bar) for bar in bars]
+    return [None] * split + _linear(transpose, fun, residuals, bars)
+
+
+_linear_p.def_impl(_evaluate)
+_linear_p.def_abstract_eval(_abstract)
+ad.primitive_jvps[_linear_p] = _differentiate
+ad.primitive_transposes[_linear_p] = _transpose
+batching.fancy_primitive_batchers[_linear_p] = _batch
+mlir.register_lowering(_linear_p, mlir.lower_fun(_evaluate, multiple_results=True))
