@@ -1,0 +1,49 @@
+"""What every test shares: eight CPU devices, JAX's strict modes, a key and 64-bit mode."""
+
+import os
+
+# XLA reads its flags once, so they are set before the first import of JAX. Eight devices let the
+# tests of sharded losses run on any machine.
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    )
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+from collections.abc import Iterator
+
+import hypothesis
+import jax
+import pytest
+
+# A silent promotion hides a wrong dtype or a missing axis: under test, both are errors.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The first example of a shape compiles, so time limits mean nothing; the same examples every run.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("suite")
+
+
+@pytest.fixture(autouse=True)
+def modes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Puts JAX's default modes back around a test marked ``default_modes``."""
+    if request.node.get_closest_marker("default_modes") is None:
+        yield
+        return
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """A random key, the same in every test."""
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """64-bit types for one test."""
+    with jax.enable_x64(True):
+        yield
