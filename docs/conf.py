@@ -8,12 +8,13 @@ release = importlib.metadata.version(project)
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 exclude_patterns = ["_build"]
+default_role = "code"  # `name` in a docstring is code
 html_theme = "furo"
 html_title = f"{project} {release}"
 
 myst_enable_extensions = ["amsmath", "dollarmath"]
 nb_execution_mode = "force"
-nb_execution_raise_on_error = True
+nb_execution_show_tb = True  # an exception on a page is a warning, and ends the build
 nb_execution_timeout = 120
 
 autodoc_typehints = "description"
