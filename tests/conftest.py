@@ -21,8 +21,14 @@ import pytest
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# The first example of a shape compiles, so time limits mean nothing; the same examples every run.
-hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
+# The first example of a shape compiles, so time limits mean nothing; the same examples every run;
+# and a fixture that sets a mode of JAX holds for all examples of a test.
+hypothesis.settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
 hypothesis.settings.load_profile("suite")
 
 
