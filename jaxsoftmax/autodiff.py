@@ -238,7 +238,7 @@ def _zeros(aval: Any) -> Any:
 def _describe(value: Any) -> str:
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}"
-    return f"a {type(value).__name__}"
+    return type(value).__name__
 
 
 # ------------------------------------------------------------------------------------------------
@@ -322,14 +322,14 @@ def _is_symbolic_zero(leaf: Any) -> bool:
 
 
 def _moves(tangent: Any) -> bool:
-    return not _is_symbolic_zero(tangent) and tangent.dtype != jax.dtypes.float0
+    return not _is_symbolic_zero(tangent) and jnp.result_type(tangent) != jax.dtypes.float0
 
 
 def _instantiated(leaf: Any) -> Any:
     """A cotangent as `vjp` rules expect it: an array, or None where the output is an integer."""
     if _is_symbolic_zero(leaf):
         return _zeros(leaf.aval) if _is_inexact(leaf) else None
-    return None if leaf.dtype == jax.dtypes.float0 else leaf
+    return None if jnp.result_type(leaf) == jax.dtypes.float0 else leaf
 
 
 def _float0(aval: Any) -> Any:
@@ -428,7 +428,7 @@ def _differentiate(
 
 
 def _known(tangent: Any) -> bool:
-    return type(tangent) is not ad.Zero and tangent.dtype != jax.dtypes.float0
+    return type(tangent) is not ad.Zero and jnp.result_type(tangent) != jax.dtypes.float0
 
 
 def _transpose(
