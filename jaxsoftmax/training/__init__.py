@@ -1,0 +1,1 @@
+"""Training a softmax classifier from a config; needs the ``train`` extra."""

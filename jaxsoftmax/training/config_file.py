@@ -1,0 +1,91 @@
+"""From a TOML (or JSON) file and ``--set`` overrides to a `RunConfig`, or to readable errors."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from .config import TAGS, Key, RunConfig, known_keys
+from .config_errors import line
+from .errors import InputError
+
+Tree = dict[str, Any]
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a config file, applies overrides and validates the result once.
+
+    Args:
+      path: a ``.toml`` file, or the ``config.json`` of an earlier run.
+      overrides: ``section.key=value``; the value is a TOML literal, a bare word a string.
+
+    Raises:
+      InputError: with every problem found, one line each.
+    """
+    tree = _read(path)
+    _anchor(tree, path.parent)
+    settings = [_parse(text) for text in overrides]
+    for key, value in settings:
+        _apply(tree, key, value)
+    _anchor(tree, Path.cwd())
+    try:
+        return RunConfig.model_validate_json(json.dumps(tree, default=str))
+    except ValidationError as error:
+        overridden = {key for key, _ in settings}
+        lines = [line(detail, path, overridden, tree) for detail in error.errors()]
+        raise InputError("\n".join(lines)) from None
+
+
+def _read(path: Path) -> Tree:
+    kind, parse = ("JSON", json.loads) if path.suffix == ".json" else ("TOML", tomllib.loads)
+    try:
+        tree = parse(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # grammar, UTF-8, or nesting without end
+        raise InputError(f"{path}: is not valid {kind}: {error}") from None
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: expected a table of settings, got {json.dumps(tree)[:80]}")
+    return tree
+
+
+def _anchor(tree: Tree, folder: Path) -> None:
+    """A data path in a file is relative to that file; one from --set, to the working directory."""
+    data = tree.get("data")
+    if isinstance(data, dict) and isinstance(data.get("path"), str):
+        data["path"] = str(folder.absolute() / data["path"])
+
+
+def _parse(text: str) -> tuple[Key, Any]:
+    name, equals, literal = text.partition("=")
+    key = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(key):
+        raise InputError(f"--set {text}: expected section.key=value, as in data.batch_size=64")
+    try:
+        parsed = tomllib.loads(f"value = {literal}")
+    except ValueError:
+        return key, literal.strip()
+    return key, parsed["value"] if len(parsed) == 1 else literal.strip()
+
+
+def _apply(tree: Tree, key: Key, value: Any) -> None:
+    """Sets one key; a new tag also drops the keys that only the old branch knew."""
+    *section, last = key
+    table: Any = tree
+    for part in section:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise InputError(f"--set {'.'.join(key)}: {part} is not a table")
+    before = known_keys(tuple(section), tree)
+    table[last] = value
+    if TAGS.get(tuple(section)) == last:
+        after = known_keys(tuple(section), tree)  # none when the new tag is unknown, an error later
+        for stale in before - after if after else ():
+            table.pop(stale, None)
