@@ -26,7 +26,7 @@ def complaint(function, path, *arguments):
 
 def test_labelled_csv(tmp_path):
     path = tmp_path / "t.csv"
-    path.write_bytes(b'\xef\xbb\xbfa,kind,"b, c"\r\n1,10,-2.5e-1\r\n\r\n .5,9,+3\r\n')
+    path.write_bytes(b'\xef\xbb\xbfa,kind,"b, c"\r\n1, 10 ,-2.5e-1\r\n\r\n .5,9,+3\r\n')
     features, labels, names = read_labelled_csv(path, "kind")
     assert names == ("a", "b, c")
     assert features.dtype == np.float32
