@@ -247,30 +247,19 @@ def _describe(value: Any) -> str:
 
 
 def _with_both_rules(call: _Call) -> Callable[..., Any]:
-    function = jax.custom_jvp(call.primal)
+    function = jax.custom_jvp(_compiled(call.primal))
 
     def rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-        avals = [_tangent_aval(jax.typeof(x)) for x in primals]
-        moving = [_moves(t) for t in tangents]
-        out, residuals = call.fwd(primals, moving)
+        avals = tuple(_tangent_aval(jax.typeof(x)) for x in primals)
+        moving = tuple(_moves(t) for t in tangents)
+        out, residuals = _forward(list(primals), call=call, moving=moving)
         out_leaves, out_tree = jax.tree.flatten(out)
-        out_avals = [_tangent_aval(jax.typeof(y)) for y in out_leaves]
+        out_avals = tuple(_tangent_aval(jax.typeof(y)) for y in out_leaves)
         kept, residual_tree = jax.tree.flatten(residuals)
 
-        def jvp(kept: Sequence[Any], dots: Sequence[Any]) -> list[Any]:
-            out_dot = call.jvp(jax.tree.unflatten(residual_tree, kept), dots, avals, moving)
-            return [
-                call.checked(y_dot, aval, "jvp returned a tangent")
-                for y_dot, aval in zip(out_tree.flatten_up_to(out_dot), out_avals, strict=True)
-                if _is_inexact(aval)
-            ]
-
-        def vjp(kept: Sequence[Any], bars: Sequence[Any]) -> list[Any]:
-            given = iter(bars)
-            out_bar = [next(given) if _is_inexact(aval) else None for aval in out_avals]
-            residuals = jax.tree.unflatten(residual_tree, kept)
-            return call.vjp(residuals, jax.tree.unflatten(out_tree, out_bar), avals, moving)
-
+        site = _Site(call, avals, moving, residual_tree, out_tree, out_avals)
+        jvp = functools.partial(_jvp, site=site)
+        vjp = functools.partial(_vjp, site=site)
         dots = [t for t, moves in zip(tangents, moving, strict=True) if moves]
         results = iter(_linear(jvp, vjp, kept, dots) if dots else [])
         out_dot = [
@@ -283,8 +272,49 @@ def _with_both_rules(call: _Call) -> Callable[..., Any]:
     return function
 
 
+class _Site(NamedTuple):
+    """What one differentiated call knows while tracing; a cache key for its compiled rules."""
+
+    call: _Call
+    avals: tuple[Any, ...]
+    moving: tuple[bool, ...]
+    residual_tree: Any
+    out_tree: Any
+    out_avals: tuple[Any, ...]
+
+
+# Compiled where they are met outside of jit; inside, `inline` leaves no trace of it.
+_compiled = functools.partial(jax.jit, inline=True)
+
+
+@functools.partial(_compiled, static_argnames=("call", "moving"))
+def _forward(leaves: list[Any], *, call: _Call, moving: tuple[bool, ...]) -> tuple[Any, Any]:
+    return call.fwd(leaves, moving)
+
+
+@functools.partial(_compiled, static_argnames=("site",))
+def _jvp(kept: list[Any], dots: list[Any], *, site: _Site) -> list[Any]:
+    residuals = jax.tree.unflatten(site.residual_tree, kept)
+    out_dot = site.call.jvp(residuals, dots, site.avals, site.moving)
+    leaves = site.out_tree.flatten_up_to(out_dot)
+    return [
+        site.call.checked(y_dot, aval, "jvp returned a tangent")
+        for y_dot, aval in zip(leaves, site.out_avals, strict=True)
+        if _is_inexact(aval)
+    ]
+
+
+@functools.partial(_compiled, static_argnames=("site",))
+def _vjp(kept: list[Any], bars: list[Any], *, site: _Site) -> list[Any]:
+    given = iter(bars)
+    out_bar = [next(given) if _is_inexact(aval) else None for aval in site.out_avals]
+    residuals = jax.tree.unflatten(site.residual_tree, kept)
+    out_bar = jax.tree.unflatten(site.out_tree, out_bar)
+    return site.call.vjp(residuals, out_bar, site.avals, site.moving)
+
+
 def _with_reverse_rule(call: _Call) -> Callable[..., Any]:
-    function = jax.custom_vjp(call.primal)
+    function = jax.custom_vjp(_compiled(call.primal))
 
     def fwd(*leaves: Any) -> tuple[Any, _Saved]:
         values = [leaf.value for leaf in leaves]
@@ -292,7 +322,7 @@ def _with_reverse_rule(call: _Call) -> Callable[..., Any]:
         moving = tuple(
             leaf.perturbed and _is_inexact(aval) for leaf, aval in zip(leaves, avals, strict=True)
         )
-        out, residuals = call.fwd(values, moving)
+        out, residuals = _forward(values, call=call, moving=moving)
         return out, _Saved(residuals, avals, moving)
 
     def bwd(saved: _Saved, out_bar: Any) -> tuple[Any, ...]:
@@ -369,7 +399,7 @@ def _vary(x: Any, axes: frozenset[Any]) -> Any:
 
 def _evaluate(*operands: Any, fun: LinearMap, transpose: LinearMap, split: int) -> list[Any]:
     del transpose
-    return fun(operands[:split], operands[split:])
+    return fun(list(operands[:split]), list(operands[split:]))
 
 
 def _abstract(*avals: Any, **params: Any) -> list[Any]:
@@ -392,13 +422,8 @@ def _batch(axis: Any, operands: Any, dims: Any, *, fun: Any, transpose: Any, spl
         axis_name=axis.name if isinstance(axis.name, str) else None,
         spmd_axis_name=axis.spmd_name,
     )
-    results = _linear(_on_lists(vmap(fun)), _on_lists(vmap(transpose)), residuals, arguments)
+    results = _linear(vmap(fun), vmap(transpose), residuals, arguments)
     return results, [0] * len(results)
-
-
-def _on_lists(fun: Callable[..., Any]) -> LinearMap:
-    """in_axes is matched by container type, so a batched map takes lists alone."""
-    return lambda residuals, arguments: fun(list(residuals), list(arguments))
 
 
 def _differentiate(
@@ -424,7 +449,9 @@ def _differentiate(
         primals = [residuals[i] for i in moving]
         terms.append(jax.jvp(in_residuals, primals, [tangents[i] for i in moving])[1])
 
-    return results, [functools.reduce(ad.add_jaxvals, column) for column in zip(*terms, strict=True)]
+    return results, [
+        functools.reduce(ad.add_jaxvals, column) for column in zip(*terms, strict=True)
+    ]
 
 
 def _known(tangent: Any) -> bool:

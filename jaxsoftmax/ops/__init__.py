@@ -1,0 +1,12 @@
+"""The mathematics: one op a file, its rules beside it."""
+
+from ._cross_entropy import cross_entropy as cross_entropy
+from ._cross_entropy import softmax_cross_entropy as softmax_cross_entropy
+from ._cross_entropy import (
+    softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
+)
+from ._linear_cross_entropy import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from ._log_softmax import log_softmax as log_softmax
+from ._logsumexp import logsumexp as logsumexp
+from ._softmax import softmax as softmax
+from ._softmax import softmax_jacobian as softmax_jacobian

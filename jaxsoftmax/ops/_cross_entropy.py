@@ -1,0 +1,205 @@
+r"""The cross-entropy losses: what users call.
+
+Arguments are checked, options resolved (`_options`), and a rule applied: of logits and class labels
+(`_integer_loss`), of logits and target distributions (`_distribution_loss`), of probabilities
+(`_probability_loss`).
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from . import _arguments as arguments
+from . import _numerics as numerics
+from ._distribution_loss import distribution_loss
+from ._integer_loss import integer_loss
+from ._options import Options
+from ._probability_loss import probability_loss
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    axis: arguments.Axis = -1,
+    where: ArrayLike | None = None,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    logit_softcap: float | None = None,
+    class_weights: ArrayLike | None = None,
+) -> Array:
+    r"""Cross-entropy between target distributions and the softmax of logits.
+
+    .. math:: L = -\sum_j t_j \log p_j, \qquad p = \operatorname{softmax}(x)
+
+    A drop-in for `optax.losses.softmax_cross_entropy`.
+
+    Args:
+      logits: `(..., C)`, floating point.
+      labels: target distributions of the same shape. They need not sum to 1, and are differentiated
+        as well. A class with target 0 and logit -inf contributes nothing.
+      axis: the class axis, or a tuple of axes that share one distribution; None means all.
+      where: boolean, broadcastable to `logits`: the classes that exist. A row with none left has
+        loss 0 and gradient 0.
+      label_smoothing: ε in [0, 1]; targets become (1 - ε) t + ε / (number of admissible classes).
+      z_loss: λ >= 0, adds λ logsumexp(x)², which keeps the logits from drifting.
+      logit_softcap: c > 0, replaces logits x by c tanh(x / c).
+      class_weights: `(C,)`, multiplies the (smoothed) targets of each class.
+
+    Returns:
+      The loss of each row, `(...)`, in float32, or in float64 if the logits are.
+
+    Raises:
+      TypeError: an argument has a dtype that makes no sense here.
+      ValueError: a shape does not fit, there is no class, or an option is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxsoftmax import softmax_cross_entropy
+      >>> float(softmax_cross_entropy(jnp.array([0.0, -jnp.inf]), jnp.array([1.0, 0.0])))
+      0.0
+
+    See also:
+      `softmax_cross_entropy_with_integer_labels`, `cross_entropy` on probabilities.
+    """
+    name = "softmax_cross_entropy"
+    x = arguments.floating_loss(name, "logits", logits)
+    t = arguments.distribution_labels(name, labels, x)
+    axes = arguments.class_axes(name, axis, x)
+    mask = arguments.class_mask(name, where, x)
+    weights = arguments.class_weights(name, class_weights, x, axes)
+    options = Options.checked(name, label_smoothing, z_loss, logit_softcap)
+
+    axis = arguments.single(axes, x)
+    x, t, mask = (arguments.merge(value, axes) for value in (x, t, mask))
+    x, keep = options.logits(x, mask, axis)
+    t = options.distribution(t.astype(x.dtype), mask, weights, axis)
+    return jnp.squeeze(distribution_loss(x, t, keep, axis=axis, z_loss=options.z_loss), axis)
+
+
+def softmax_cross_entropy_with_integer_labels(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    axis: arguments.Axis = -1,
+    where: ArrayLike | None = None,
+    *,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    logit_softcap: float | None = None,
+    class_weights: ArrayLike | None = None,
+    ignore_index: int | None = None,
+) -> Array:
+    r"""Cross-entropy between class labels and the softmax of logits.
+
+    .. math:: L = -\log p_y, \qquad p = \operatorname{softmax}(x)
+
+    A drop-in for `optax.losses.softmax_cross_entropy_with_integer_labels`, except that a negative
+    label is not counted from the end.
+
+    Args:
+      logits: `(..., C)`, floating point.
+      labels: integers in [0, C) of shape `(...)`. Any other label makes the loss and the gradient of
+        its row NaN.
+      axis: the class axis, or a tuple of axes that share one distribution (labels are then indices
+        into these axes, flattened); None means all.
+      where: boolean, broadcastable to `logits`: the classes that exist. A label that does not has
+        loss +inf; a row with none left has loss 0 and gradient 0.
+      label_smoothing: ε in [0, 1]; the target is 1 - ε at the label, plus ε / (number of admissible
+        classes) everywhere.
+      z_loss: λ >= 0, adds λ logsumexp(x)², which keeps the logits from drifting.
+      logit_softcap: c > 0, replaces logits x by c tanh(x / c).
+      class_weights: `(C,)`, multiplies the (smoothed) target of each class.
+      ignore_index: rows with this label have loss 0 and gradient 0, whatever their logits.
+
+    Returns:
+      The loss of each row, `(...)`, in float32, or in float64 if the logits are.
+
+    Raises:
+      TypeError: an argument has a dtype that makes no sense here.
+      ValueError: a shape does not fit, there is no class, or an option is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxsoftmax import softmax_cross_entropy_with_integer_labels
+      >>> logits = jnp.array([[0.0, 0.0], [0.0, -40.0]])
+      >>> softmax_cross_entropy_with_integer_labels(logits, jnp.array([1, 0])).tolist()
+      [0.6931471824645996, 4.248354237406878e-18]
+
+    See also:
+      `softmax_cross_entropy`, `linear_softmax_cross_entropy`.
+    """
+    name = "softmax_cross_entropy_with_integer_labels"
+    x = arguments.floating_loss(name, "logits", logits)
+    axes = arguments.class_axes(name, axis, x)
+    y = arguments.integer_labels(name, labels, x, axes)
+    mask = arguments.class_mask(name, where, x)
+    weights = arguments.class_weights(name, class_weights, x, axes)
+    options = Options.checked(name, label_smoothing, z_loss, logit_softcap)
+    ignore_index = arguments.ignore_index(name, ignore_index)
+
+    axis = arguments.single(axes, x)
+    x, mask = (arguments.merge(value, axes) for value in (x, mask))
+    y = jnp.expand_dims(y, axis)
+    x, alive = options.logits(x, mask, axis)
+    target = options.target(y, x, mask, alive, weights, ignore_index, axis)
+    return jnp.squeeze(integer_loss(x, *target, axis=axis, z_loss=options.z_loss), axis)
+
+
+def cross_entropy(
+    probs: ArrayLike,
+    labels: ArrayLike,
+    axis: arguments.Axis = -1,
+    where: ArrayLike | None = None,
+) -> Array:
+    r"""Cross-entropy of probabilities, with softmax as a separate step.
+
+    .. math:: L = -\sum_j t_j \log q_j
+
+    The chained derivative of `cross_entropy(softmax(x), labels)` equals that of the losses on
+    logits, which are to be preferred: a probability cannot tell e-50 from e-60 in float32.
+
+    Args:
+      probs: probabilities q `(..., C)`, floating point. They are not normalised.
+      labels: integers in [0, C) of shape `(...)`, or target distributions of the shape of `probs`.
+      axis: the class axis, or a tuple of axes; None means all.
+      where: boolean, broadcastable to `probs`: the classes that exist.
+
+    Returns:
+      The loss of each row, `(...)`, in float32, or in float64 if the probabilities are. A target
+      class of probability 0 has loss +inf.
+
+    Raises:
+      TypeError: an argument has a dtype that makes no sense here.
+      ValueError: a shape does not fit, there is no class, or `axis` is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxsoftmax import cross_entropy
+      >>> float(cross_entropy(jnp.array([0.5, 0.5]), jnp.array(1)))
+      0.6931471824645996
+
+    See also:
+      `softmax_cross_entropy`, `softmax_cross_entropy_with_integer_labels`.
+    """
+    name = "cross_entropy"
+    q = arguments.floating_loss(name, "probs", probs)
+    axes = arguments.class_axes(name, axis, q, what="probs")
+    mask = arguments.class_mask(name, where, q)
+    axis = arguments.single(axes, q)
+    if arguments.are_classes(labels):
+        y = jnp.expand_dims(arguments.integer_labels(name, labels, q, axes, what="probs"), axis)
+        q, mask = (arguments.merge(value, axes) for value in (q, mask))
+        q = numerics.wide(q)
+        t = numerics.one_hot(y, q, axis)
+    else:
+        t = arguments.distribution_labels(name, labels, q, what="probs")
+        q, t, mask = (arguments.merge(value, axes) for value in (q, t, mask))
+        q = numerics.wide(q)
+        t = t.astype(q.dtype)
+    if mask is not None:
+        q = jnp.where(mask, q, jnp.zeros_like(q))
+        alive = jnp.any(mask, axis, keepdims=True)
+        t = jnp.where(alive, t, jnp.zeros_like(t))
+    return jnp.squeeze(probability_loss(q, t, axis=axis), axis)

@@ -1,0 +1,148 @@
+r"""Cross-entropy of logits and target distributions, on canonical arrays: the rules.
+
+Notation   x logits, ℓ = log_softmax(x), p = exp ℓ, s = logsumexp(x); t targets, T = Σt; L loss;
+           ẋ, ṫ, L̇ tangents; x̄, t̄, L̄ cotangents; Σ over the class axis.
+Primal     L = -Σ t∘ℓ + λ s²
+Gradient   g = T p - t + 2λ s p
+Hessian    (T + 2λ s) (diag(p) - p pᵀ) + 2λ p pᵀ
+JVP        L̇ = Σ g∘ẋ - Σ ℓ∘ṫ
+VJP        x̄ = g L̄,   t̄ = -ℓ L̄
+Saved      g; -ℓ where the targets are differentiated
+Edges      t = 0 where ℓ = -inf contributes 0, t > 0 there +inf. Targets need not sum to 1. Rows
+           that are not kept: 0 in everything. NaN or +inf in the logits: NaN in its row.
+Source     z-loss: Chowdhery et al., arXiv:2204.02311, section 5
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ..autodiff import custom_rules
+from . import _numerics as numerics
+from ._log_softmax import log_softmax
+from ._logsumexp import logsumexp
+from ._softmax import softmax
+
+
+@custom_rules
+def distribution_loss(x: Array, t: Array, keep: Array | None, *, axis: int, z_loss: float) -> Array:
+    """L of every row, the class axis kept with length 1; x and t in float32 or wider."""
+    row = numerics.row_statistics(_seen(x, keep), (axis,))
+    return _loss(x, t, keep, row, axis, z_loss)
+
+
+def value_and_gradient(
+    x: Array, t: Array, keep: Array | None, *, axis: int, z_loss: float
+) -> tuple[Array, Array]:
+    """L and g of every row, from one set of statistics; g has the shape of x."""
+    return _value_and_gradient(axis, z_loss, x, t, keep)
+
+
+def _loss(
+    x: Array, t: Array, keep: Array | None, row: numerics.RowStatistics, axis: int, z_loss: float
+) -> Array:
+    minus_log_p = row.log_total - numerics.shifted(x, row.max)
+    loss = jnp.sum(numerics.weighted(t, minus_log_p), axis, keepdims=True)
+    if z_loss:
+        loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.max + row.log_total)
+    return loss if keep is None else jnp.where(keep, loss, jnp.zeros_like(loss))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _value_and_gradient(
+    axis: int, z_loss: float, x: Array, t: Array, keep: Array | None
+) -> tuple[Array, Array]:
+    x = _seen(x, keep)
+    row = numerics.row_statistics(x, (axis,))
+    loss = _loss(x, t, keep, row, axis, z_loss)
+
+    # g = T p - t + 2λ s p. For the class k with more than half of the probability T p_k - t_k is the
+    # small difference of large terms; Σ of the other t - T (1 - p_k) is the same without it.
+    p = numerics.exponentials(x, row.max) / row.total
+    main = numerics.majority(p)
+    others = jnp.sum(t - main * t, axis, keepdims=True)
+    mass = others + jnp.sum(main * t, axis, keepdims=True)
+    rest = -jnp.expm1(-row.log_total)  # 1 - p_k
+    g = (1 - main) * (mass * p - t) + main * (others - mass * rest)
+    if z_loss:
+        g = g + jnp.asarray(2 * z_loss, x.dtype) * (row.max + row.log_total) * p
+    return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g))
+
+
+@_value_and_gradient.defjvp
+def _value_and_gradient_jvp(
+    axis: int, z_loss: float, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Any, Any]:
+    """The values above; the derivative of the formulas they stand for, by the rules of their ops."""
+    x, t, keep = primals
+
+    def formulas(x: Array, t: Array) -> tuple[Array, Array]:
+        loss = distribution_loss(x, t, keep, axis=axis, z_loss=z_loss)
+        seen = _seen(x, keep)
+        factor = jnp.sum(t, axis, keepdims=True)
+        if z_loss:
+            s = logsumexp(seen, axis, keepdims=True)
+            factor = factor + jnp.asarray(2 * z_loss, x.dtype) * s
+        g = factor * softmax(seen, axis) - t
+        return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g))
+
+    out = _value_and_gradient(axis, z_loss, *primals)
+    return out, jax.jvp(formulas, (x, t), tangents[:2])[1]
+
+
+def _seen(x: Array, keep: Array | None) -> Array:
+    """x with zeros in the rows that are not kept, which may hold anything."""
+    return x if keep is None else jnp.where(keep, x, jnp.zeros_like(x))
+
+
+class _Saved(NamedTuple):
+    gradient: Array
+    minus_log_p: Array | None
+
+
+def _fwd(
+    x: Array,
+    t: Array,
+    keep: Array | None,
+    *,
+    axis: int,
+    z_loss: float,
+    perturbed: tuple[bool, ...],
+) -> tuple[Array, _Saved]:
+    loss, gradient = value_and_gradient(x, t, keep, axis=axis, z_loss=z_loss)
+    minus_log_p = -log_softmax(_seen(x, keep), axis) if perturbed[1] else None
+    if minus_log_p is not None and keep is not None:
+        minus_log_p = jnp.where(keep, minus_log_p, jnp.zeros_like(minus_log_p))
+    return loss, _Saved(gradient, minus_log_p)
+
+
+def _jvp(
+    saved: _Saved,
+    x_dot: Array | None,
+    t_dot: Array | None,
+    keep_dot: None,
+    *,
+    axis: int,
+    **_: Any,
+) -> Array:
+    terms = []
+    if x_dot is not None:
+        terms.append(jnp.sum(saved.gradient * x_dot, axis, keepdims=True))
+    if t_dot is not None and saved.minus_log_p is not None:
+        product = numerics.weighted(t_dot, saved.minus_log_p)
+        terms.append(jnp.sum(product, axis, keepdims=True))
+    return functools.reduce(jnp.add, terms)
+
+
+def _vjp(saved: _Saved, loss_bar: Array, **_: Any) -> tuple[Array, Array | None, None]:
+    x_bar = numerics.scaled(saved.gradient, loss_bar)
+    t_bar = None if saved.minus_log_p is None else numerics.scaled(saved.minus_log_p, loss_bar)
+    return x_bar, t_bar, None
+
+
+distribution_loss.defrules(_fwd, _jvp, _vjp, symbolic_zeros=True)

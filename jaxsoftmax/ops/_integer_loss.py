@@ -1,0 +1,208 @@
+r"""Cross-entropy of logits and class labels, on canonical arrays: the rules.
+
+Notation   x logits, ℓ = log_softmax(x), p = exp ℓ, s = logsumexp(x); y label; L loss;
+           ẋ, L̇ tangents; x̄, L̄ cotangents; Σ over the class axis.
+Target     t = β e_y + α, T = Σt. Without label smoothing α = 0; without class weights β = 1.
+Primal     L = -β ℓ_y - Σ α∘ℓ + λ s²
+Gradient   g = T p - t + 2λ s p
+Hessian    (T + 2λ s) (diag(p) - p pᵀ) + 2λ p pᵀ
+JVP        L̇ = Σ g∘ẋ - ℓ_y β̇ - Σ ℓ∘α̇
+VJP        x̄ = g L̄,  β̄ = -ℓ_y L̄,  ᾱ = -ℓ L̄
+Saved      g; -ℓ_y and -ℓ where β and α are differentiated
+Edges      a label outside [0, C): NaN, in its row. A label of probability 0: L = +inf. Rows that
+           are not kept: 0 in everything. NaN or +inf in the logits: NaN in its row.
+Source     z-loss: Chowdhery et al., arXiv:2204.02311, section 5
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ..autodiff import custom_rules
+from . import _numerics as numerics
+from ._log_softmax import log_softmax
+from ._logsumexp import logsumexp
+from ._softmax import softmax
+
+
+class Target(NamedTuple):
+    """t = β e_y + α of every row, and which rows count."""
+
+    label: Array  # y, integer, class axis of length 1
+    beta: Array | None = None  # β, class axis of length 1; None means 1
+    alpha: Array | None = None  # α, the shape of the logits; None means 0
+    keep: Array | None = None  # boolean, class axis of length 1; None means all
+
+
+@custom_rules
+def integer_loss(
+    x: Array,
+    label: Array,
+    beta: Array | None,
+    alpha: Array | None,
+    keep: Array | None,
+    *,
+    axis: int,
+    z_loss: float,
+) -> Array:
+    """L of every row, the class axis kept with length 1; x in float32 or wider."""
+    row = numerics.row_statistics(x, (axis,))
+    # -ℓ_y = (m - x_y) + log S: both terms are >= 0, and each is accurate where the other is small.
+    below = row.max - jnp.minimum(numerics.pick(x, label, axis), row.max)
+    target = Target(label, beta, alpha, keep)
+    return _total(x, target, below + row.log_total, row.max, row.log_total, axis, z_loss)
+
+
+def value_and_gradient(
+    x: Array, target: Target, *, axis: int, z_loss: float
+) -> tuple[Array, Array]:
+    """L and g of every row, from one set of exponentials; g has the shape of x."""
+    return _value_and_gradient(axis, z_loss, x, *target)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _value_and_gradient(
+    axis: int,
+    z_loss: float,
+    x: Array,
+    label: Array,
+    beta: Array | None,
+    alpha: Array | None,
+    keep: Array | None,
+) -> tuple[Array, Array]:
+    m = numerics.row_max(x, (axis,))
+    is_label = numerics.is_class(label, x, axis)
+    zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
+
+    # S without the label's own term, r = S - e_y: all that is left of the loss when the prediction
+    # is confident. The label is left out before the sum, where the select fuses with exp.
+    left_out = is_label if keep is None else is_label | ~keep
+    e = jnp.where(left_out, zero, numerics.exponentials(x, m))
+    r = jnp.sum(e, axis, keepdims=True)
+    below = m - jnp.minimum(numerics.pick(x, label, axis), m)
+    e_label = jnp.exp(-below)
+    if keep is not None:  # what is not kept may be NaN, and must not be seen again
+        m, r, below = (jnp.where(keep, value, zero) for value in (m, r, below))
+        e_label = jnp.where(keep, e_label, one)
+    total = jnp.maximum(r + e_label, one)
+    log_total = jnp.log(total)
+    near = jnp.log1p(r / jnp.exp(-jnp.minimum(below, one)))
+    nll = jnp.where(below < 1, near, below + log_total)
+    loss = _total(x, Target(label, beta, alpha, keep), nll, m, log_total, axis, z_loss)
+
+    # g = T p - t + 2λ s p, where at the label T p_y - t_y = Σ of the other α - T (1 - p_y).
+    mass = one if beta is None else beta
+    others = spread = zero
+    if alpha is not None:
+        spread = alpha
+        others = jnp.sum(jnp.where(is_label, zero, spread), axis, keepdims=True)
+        mass = mass + jnp.sum(spread, axis, keepdims=True)
+    pull = jnp.asarray(2 * z_loss, x.dtype) * (m + log_total) if z_loss else zero
+    at_label = others - mass * (r / total) + pull * (e_label / total)
+    elsewhere = e * ((mass + pull) / total) - spread
+    g = jnp.where(is_label, at_label, elsewhere)
+    return loss, g if keep is None else jnp.where(keep, g, zero)
+
+
+@_value_and_gradient.defjvp
+def _value_and_gradient_jvp(
+    axis: int, z_loss: float, primals: tuple[Any, ...], tangents: tuple[Any, ...]
+) -> tuple[Any, Any]:
+    """The values above; the derivative of the formulas they stand for, by the rules of their ops."""
+    x, label, beta, alpha, keep = primals
+
+    def formulas(x: Array, beta: Array | None, alpha: Array | None) -> tuple[Array, Array]:
+        loss = integer_loss(x, label, beta, alpha, keep, axis=axis, z_loss=z_loss)
+        seen = x if keep is None else jnp.where(keep, x, jnp.zeros_like(x))
+        t = numerics.is_class(label, x, axis).astype(x.dtype)
+        t = t if beta is None else beta * t
+        t = t if alpha is None else t + alpha
+        factor = jnp.sum(t, axis, keepdims=True)
+        if z_loss:
+            s = logsumexp(seen, axis, keepdims=True)
+            factor = factor + jnp.asarray(2 * z_loss, x.dtype) * s
+        g = factor * softmax(seen, axis) - t
+        return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g))
+
+    out = _value_and_gradient(axis, z_loss, *primals)
+    moving = (x, beta, alpha), (tangents[0], tangents[2], tangents[3])
+    return out, jax.jvp(formulas, *moving)[1]
+
+
+def _total(
+    x: Array, target: Target, nll: Array, m: Array, log_total: Array, axis: int, z_loss: float
+) -> Array:
+    """L from -ℓ_y, m and log S."""
+    loss = nll if target.beta is None else target.beta * nll
+    if target.alpha is not None:
+        minus_log_p = log_total - numerics.shifted(x, m)
+        loss = loss + jnp.sum(numerics.weighted(target.alpha, minus_log_p), axis, keepdims=True)
+    if z_loss:
+        loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(m + log_total)
+    return loss if target.keep is None else jnp.where(target.keep, loss, jnp.zeros_like(loss))
+
+
+class _Saved(NamedTuple):
+    gradient: Array
+    nll: Array | None  # -ℓ_y
+    minus_log_p: Array | None  # -ℓ
+
+
+def _fwd(
+    x: Array,
+    label: Array,
+    beta: Array | None,
+    alpha: Array | None,
+    keep: Array | None,
+    *,
+    axis: int,
+    z_loss: float,
+    perturbed: tuple[bool, ...],
+) -> tuple[Array, _Saved]:
+    target = Target(label, beta, alpha, keep)
+    loss, gradient = value_and_gradient(x, target, axis=axis, z_loss=z_loss)
+    nll = minus_log_p = None
+    if perturbed[2]:
+        nll = integer_loss(x, label, None, None, keep, axis=axis, z_loss=0.0)
+    if perturbed[3]:
+        minus_log_p = -log_softmax(x, axis)
+        if keep is not None:
+            minus_log_p = jnp.where(keep, minus_log_p, jnp.zeros_like(minus_log_p))
+    return loss, _Saved(gradient, nll, minus_log_p)
+
+
+def _jvp(
+    saved: _Saved,
+    x_dot: Array | None,
+    label_dot: None,
+    beta_dot: Array | None,
+    alpha_dot: Array | None,
+    keep_dot: None,
+    *,
+    axis: int,
+    **_: Any,
+) -> Array:
+    terms = []
+    if x_dot is not None:
+        terms.append(jnp.sum(saved.gradient * x_dot, axis, keepdims=True))
+    if beta_dot is not None and saved.nll is not None:
+        terms.append(saved.nll * beta_dot)
+    if alpha_dot is not None and saved.minus_log_p is not None:
+        product = numerics.weighted(alpha_dot, saved.minus_log_p)
+        terms.append(jnp.sum(product, axis, keepdims=True))
+    return functools.reduce(jnp.add, terms)
+
+
+def _vjp(saved: _Saved, loss_bar: Array, *, axis: int, **_: Any) -> tuple[Array | None, ...]:
+    x_bar = numerics.scaled(saved.gradient, loss_bar)
+    beta_bar = None if saved.nll is None else saved.nll * loss_bar
+    alpha_bar = None if saved.minus_log_p is None else saved.minus_log_p * loss_bar
+    return x_bar, None, beta_bar, alpha_bar, None
+
+
+integer_loss.defrules(_fwd, _jvp, _vjp, symbolic_zeros=True)
