@@ -1,8 +1,8 @@
 r"""One function, a hand-written JVP *and* a hand-written VJP.
 
-JAX lets a function carry a forward rule (`jax.custom_jvp`, whose transpose JAX derives) or a reverse
-rule (`jax.custom_vjp`, which then refuses `jvp`, `jacfwd` and `hessian`), not both. `custom_rules`
-carries both, and stays differentiable to any order, in any mix of modes.
+JAX lets a function carry a forward rule (`jax.custom_jvp`, whose transpose JAX derives) or a
+reverse rule (`jax.custom_vjp`, which then refuses `jvp`, `jacfwd` and `hessian`), not both.
+`custom_rules` carries both, and stays differentiable to any order, in any mix of modes.
 
 How. For y = f(x) with Jacobian J and residuals r = r(x), the two rules are one linear map and its
 transpose,
@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.extend.core
@@ -34,12 +34,14 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad, batching, mlir
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # A linear map on flat leaves: (residuals, linear arguments) -> results.
 LinearMap = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
 
 
-class custom_rules:  # noqa: N801 - lower case like jax.custom_jvp, whose place it takes
+class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jvp, whose place it takes
     """A function with a hand-written JVP and a hand-written VJP.
 
     Use it as you would `jax.custom_jvp`, and give it three rules instead of one::
@@ -48,11 +50,11 @@ class custom_rules:  # noqa: N801 - lower case like jax.custom_jvp, whose place 
         jvp(residuals, *tangents, **options) ->  tangent of out
         vjp(residuals, out_bar, **options)   ->  a tuple, one cotangent per argument
 
-    `jax.jvp`, `jax.jacfwd` and `jax.linearize` use `jvp`; `jax.grad`, `jax.vjp` and `jax.jacrev` use
-    `vjp`. Higher orders differentiate the rules themselves: where `fwd` calls the function itself or
-    others that have rules, these rules are used again. `residuals` is any pytree of arrays, and is
-    all that is kept between a forward and a backward pass. `vmap`, `jit`, `scan`, `checkpoint` and
-    `shard_map` work inside and out.
+    `jax.jvp`, `jax.jacfwd` and `jax.linearize` use `jvp`; `jax.grad`, `jax.vjp` and `jax.jacrev`
+    use `vjp`. Higher orders differentiate the rules themselves: where `fwd` calls the function
+    itself or others that have rules, these rules are used again. `residuals` is any pytree of
+    arrays, and is all that is kept between a forward and a backward pass. `vmap`, `jit`, `scan`,
+    `checkpoint` and `shard_map` work inside and out.
 
     Positional arguments are pytrees of arrays; None is an empty pytree. Keyword arguments are
     options: static, hashable, and handed to all rules. Integer and boolean leaves have no
@@ -75,11 +77,13 @@ class custom_rules:  # noqa: N801 - lower case like jax.custom_jvp, whose place 
       >>> float(jax.grad(log_cosh)(0.0)), float(jax.hessian(log_cosh)(0.0))
       (0.0, 1.0)
 
-    See also:
+    See Also:
       `jaxsoftmax.testing.check_rules` tells whether the rules hold, in every mode.
     """
 
-    def __init__(self, primal: Callable[..., Any]) -> None:
+    __name__: str
+
+    def __init__(self, primal: Callable[P, R]) -> None:
         """Wrap `primal`; `defrules` then gives it its rules."""
         functools.update_wrapper(self, primal)
         self._primal = primal
@@ -101,26 +105,28 @@ class custom_rules:  # noqa: N801 - lower case like jax.custom_jvp, whose place 
           fwd: `fwd(*args, **options) -> (out, residuals)`.
           jvp: `jvp(residuals, *tangents, **options) -> tangent of out`, linear in the tangents.
           vjp: `vjp(residuals, out_bar, **options) -> cotangents`, the transpose of `jvp`.
-          symbolic_zeros: if True, the rules are told what is differentiated. All three are given the
-            static keyword `perturbed`, a tuple with one bool per positional argument; the tangent of
-            an argument that is not differentiated is None, and its cotangent may be. `fwd` can then
-            form just the gradients that are asked for.
+          symbolic_zeros: if True, the rules are told what is differentiated. All three are given
+            the static keyword `perturbed`, a tuple with one bool per positional argument; the
+            tangent of an argument that is not differentiated is None, and its cotangent may be.
+            `fwd` can then form just the gradients that are asked for.
         """
         self._rules = _Rules(self.__name__, self._primal, fwd, jvp, vjp, symbolic_zeros)
 
-    def __call__(self, *args: Any, **options: Any) -> Any:
+    def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         """Evaluate; differentiation in any mode goes through the rules."""
         leaves, call = self._call(args, options)
-        return self._both(call)(*leaves)
+        out: R = self._both(call)(*leaves)
+        return out
 
     @property
-    def custom_vjp(self) -> Callable[..., Any]:
-        """The same `fwd` and `vjp` as a plain `jax.custom_vjp`: reverse mode only, to compare with."""
+    def custom_vjp(self) -> Callable[P, R]:
+        """The same `fwd` and `vjp` as a plain `jax.custom_vjp`: reverse mode only."""
 
         @functools.wraps(self._primal)
-        def reverse_only(*args: Any, **options: Any) -> Any:
+        def reverse_only(*args: P.args, **options: P.kwargs) -> R:
             leaves, call = self._call(args, options)
-            return self._reverse(call)(*leaves)
+            out: R = self._reverse(call)(*leaves)
+            return out
 
         return reverse_only
 
@@ -138,7 +144,8 @@ class custom_rules:  # noqa: N801 - lower case like jax.custom_jvp, whose place 
             except TypeError:
                 raise TypeError(
                     f"{self.__name__}: keyword arguments are static options and must be hashable, "
-                    f"got {name} of type {type(value).__name__}. Pass arrays as positional arguments."
+                    f"got {name} of type {type(value).__name__}. "
+                    "Pass arrays as positional arguments."
                 ) from None
         return leaves, call
 
@@ -186,7 +193,7 @@ class _Call(NamedTuple):
         return self.rules.jvp(residuals, *arguments, **self.keywords(moving))
 
     def vjp(self, residuals: Any, out_bar: Any, avals: Any, moving: Any) -> list[Any]:
-        bars = self.rules.vjp(residuals, out_bar, **self.keywords(moving))
+        bars: Any = self.rules.vjp(residuals, out_bar, **self.keywords(moving))
         kinds = self.tree.children()
         if not isinstance(bars, tuple) or len(bars) != len(kinds):
             raise TypeError(

@@ -1,7 +1,7 @@
 """What the public functions accept, and the sentences they say when they do not.
 
-Shapes and dtypes are known while tracing, so all of this costs nothing in compiled code. Errors name
-the function, what was expected, what came, and what to write instead.
+Shapes and dtypes are known while tracing, so all of this costs nothing in compiled code. Errors
+name the function, what was expected, what came, and what to write instead.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-
 Axis = int | Sequence[int] | None
 
 
 def floating(function: str, name: str, value: Any) -> Array:
-    """`value` as an array of f16, bf16, f32 or f64; integers become floats before any arithmetic."""
+    """`value` as f16, bf16, f32 or f64; integers become floats before any arithmetic."""
     array = _array(function, name, value)
     dtype = array.dtype
     if dtype == jnp.bool_:
@@ -31,12 +30,14 @@ def floating(function: str, name: str, value: Any) -> Array:
         )
     if jnp.issubdtype(dtype, jnp.complexfloating):
         raise TypeError(
-            f"{function}: {name} must be real numbers, got {_kind(array)}. Take its real part first."
+            f"{function}: {name} must be real numbers, got {_kind(array)}. "
+            "Take the real part first."
         )
-    if jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 16:
+    if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 2:
         raise TypeError(
-            f"{function}: {name} must be float16, bfloat16, float32 or float64, got {_kind(array)}: "
-            f"8-bit floats cannot hold the result. Write {name}.astype(jnp.bfloat16)."
+            f"{function}: {name} must be float16, bfloat16, float32 or float64, got "
+            f"{_kind(array)}: 8-bit floats cannot hold the result. "
+            f"Write {name}.astype(jnp.bfloat16)."
         )
     if jnp.issubdtype(dtype, jnp.integer):
         return array.astype(jax.dtypes.canonicalize_dtype(jnp.float64))
@@ -44,7 +45,7 @@ def floating(function: str, name: str, value: Any) -> Array:
 
 
 def floating_loss(function: str, name: str, value: Any) -> Array:
-    """As `floating`, but integers are refused: logits of integers are most often swapped arguments."""
+    """As `floating`, but integers are refused: such logits are most often swapped arguments."""
     array = _array(function, name, value)
     if jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(

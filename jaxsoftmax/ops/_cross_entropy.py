@@ -61,7 +61,7 @@ def softmax_cross_entropy(
       >>> float(softmax_cross_entropy(jnp.array([0.0, -jnp.inf]), jnp.array([1.0, 0.0])))
       0.0
 
-    See also:
+    See Also:
       `softmax_cross_entropy_with_integer_labels`, `cross_entropy` on probabilities.
     """
     name = "softmax_cross_entropy"
@@ -100,8 +100,8 @@ def softmax_cross_entropy_with_integer_labels(
 
     Args:
       logits: `(..., C)`, floating point.
-      labels: integers in [0, C) of shape `(...)`. Any other label makes the loss and the gradient of
-        its row NaN.
+      labels: integers in [0, C) of shape `(...)`. Any other label makes the loss and the gradient
+        of its row NaN.
       axis: the class axis, or a tuple of axes that share one distribution (labels are then indices
         into these axes, flattened); None means all.
       where: boolean, broadcastable to `logits`: the classes that exist. A label that does not has
@@ -127,7 +127,7 @@ def softmax_cross_entropy_with_integer_labels(
       >>> softmax_cross_entropy_with_integer_labels(logits, jnp.array([1, 0])).tolist()
       [0.6931471824645996, 4.248354237406878e-18]
 
-    See also:
+    See Also:
       `softmax_cross_entropy`, `linear_softmax_cross_entropy`.
     """
     name = "softmax_cross_entropy_with_integer_labels"
@@ -180,7 +180,7 @@ def cross_entropy(
       >>> float(cross_entropy(jnp.array([0.5, 0.5]), jnp.array(1)))
       0.6931471824645996
 
-    See also:
+    See Also:
       `softmax_cross_entropy`, `softmax_cross_entropy_with_integer_labels`.
     """
     name = "cross_entropy"

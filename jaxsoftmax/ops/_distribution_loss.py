@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules
+
 from . import _numerics as numerics
 from ._log_softmax import log_softmax
 from ._logsumexp import logsumexp
@@ -61,8 +62,8 @@ def _value_and_gradient(
     row = numerics.row_statistics(x, (axis,))
     loss = _loss(x, t, keep, row, axis, z_loss)
 
-    # g = T p - t + 2λ s p. For the class k with more than half of the probability T p_k - t_k is the
-    # small difference of large terms; Σ of the other t - T (1 - p_k) is the same without it.
+    # g = T p - t + 2λ s p. For the class k with more than half of the probability T p_k - t_k is
+    # the small difference of large terms; Σ of the other t - T (1 - p_k) is the same without it.
     p = numerics.exponentials(x, row.max) / row.total
     main = numerics.majority(p)
     others = jnp.sum(t - main * t, axis, keepdims=True)
@@ -78,7 +79,7 @@ def _value_and_gradient(
 def _value_and_gradient_jvp(
     axis: int, z_loss: float, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[Any, Any]:
-    """The values above; the derivative of the formulas they stand for, by the rules of their ops."""
+    """The values above, the derivative of the formulas they stand for."""
     x, t, keep = primals
 
     def formulas(x: Array, t: Array) -> tuple[Array, Array]:

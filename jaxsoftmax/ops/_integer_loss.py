@@ -23,7 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules
+
 from . import _numerics as numerics
 from ._log_softmax import log_softmax
 from ._logsumexp import logsumexp
@@ -113,7 +114,7 @@ def _value_and_gradient(
 def _value_and_gradient_jvp(
     axis: int, z_loss: float, primals: tuple[Any, ...], tangents: tuple[Any, ...]
 ) -> tuple[Any, Any]:
-    """The values above; the derivative of the formulas they stand for, by the rules of their ops."""
+    """The values above, the derivative of the formulas they stand for."""
     x, label, beta, alpha, keep = primals
 
     def formulas(x: Array, beta: Array | None, alpha: Array | None) -> tuple[Array, Array]:

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from ..autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules
+
 from . import _arguments as arguments
 from . import _numerics as numerics
 from ._probabilities import Kept, keep, probabilities
@@ -50,7 +51,7 @@ def log_softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None
       >>> float(log_softmax(jnp.array([0.0, -40.0]))[0])
       -4.248354237406878e-18
 
-    See also:
+    See Also:
       `softmax`, `logsumexp`.
     """
     x = arguments.floating("log_softmax", "x", x)

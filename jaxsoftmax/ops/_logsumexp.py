@@ -22,7 +22,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from ..autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules
+
 from . import _arguments as arguments
 from . import _numerics as numerics
 from ._probabilities import Kept, keep, probabilities
@@ -87,7 +88,7 @@ def logsumexp(
       >>> float(logsumexp(jnp.array([1000.0, 1000.0])))
       1000.6931762695312
 
-    See also:
+    See Also:
       `log_softmax`, `softmax`, which is its gradient.
     """
     a = arguments.floating("logsumexp", "a", a)

@@ -32,8 +32,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
-
 
 Axes = tuple[int, ...]
 
@@ -82,8 +82,7 @@ def shifted(x: Array, largest: Array) -> Array:
 
 def exponentials(x: Array, largest: Array) -> Array:
     """exp(x - m), with the rounding of the difference put right: 1 at the maximum, 0 at -inf."""
-    info = jnp.finfo(x.dtype)
-    bound = jnp.asarray(info.max / 4, x.dtype)
+    bound = _largest(x, 1 / 4)
     zero = jnp.asarray(-1e4, x.dtype)  # the exponential of anything below is 0 in every dtype
 
     d = jnp.maximum(shifted(x, largest), zero)
@@ -98,15 +97,13 @@ def exponentials(x: Array, largest: Array) -> Array:
 
 def at_maximum(d: Array) -> Array:
     """1 where d = 0, else 0, as floats, without a comparison."""
-    huge = jnp.asarray(jnp.finfo(d.dtype).max / 4, d.dtype)
-    return jnp.maximum(d * huge + jnp.ones((), d.dtype), jnp.zeros((), d.dtype))
+    return jnp.maximum(d * _largest(d, 1 / 4) + jnp.ones((), d.dtype), jnp.zeros((), d.dtype))
 
 
 def majority(p: Array) -> Array:
     """1 at the class with p > 1/2, else 0, as floats, without a comparison."""
-    huge = jnp.asarray(jnp.finfo(p.dtype).max / 4, p.dtype)
     above = jnp.maximum(p - jnp.asarray(0.5, p.dtype), jnp.zeros((), p.dtype))
-    return jnp.minimum(above * huge, jnp.ones((), p.dtype))
+    return jnp.minimum(above * _largest(p, 1 / 4), jnp.ones((), p.dtype))
 
 
 def row_totals(x: Array, axes: Axes, alive: Array | None = None) -> RowStatistics:
@@ -128,12 +125,10 @@ def row_statistics(x: Array, axes: Axes, alive: Array | None = None) -> RowStati
 
 def weighted(weight: Array, value: Array) -> Array:
     """weight * value for value in (-inf, inf], with 0 * inf = 0 and no select."""
-    info = jnp.finfo(value.dtype)
-    largest = jnp.asarray(info.max, value.dtype)
-    edge = jnp.asarray(info.max * (1 - 2 * float(info.eps)), value.dtype)
+    largest = _largest(value)
     finite = jnp.minimum(value, largest)
-    # Positive only where value was infinite (or as good as): times weight, then overflow if > 0.
-    beyond = jnp.maximum(finite - edge, jnp.zeros((), value.dtype))
+    # Positive only where value was infinite, or as good as: times weight, then overflow if > 0.
+    beyond = jnp.maximum(finite - _largest(value, 1 - 2**-20), jnp.zeros((), value.dtype))
     return weight * finite + (weight * beyond) * largest
 
 
@@ -174,3 +169,9 @@ def softcap(x: Array, cap: float) -> Array:
     """cap tanh(x / cap); an impossible class, x = -inf, stays impossible."""
     bounded = jnp.asarray(cap, x.dtype) * jnp.tanh(x / jnp.asarray(cap, x.dtype))
     return jnp.where(x == -jnp.inf, x, bounded)
+
+
+def _largest(like: Array, share: float = 1.0) -> Array:
+    """The largest finite number of a dtype, or a share of it."""
+    limit: float = np.finfo(like.dtype).max
+    return jnp.asarray(share * limit, like.dtype)

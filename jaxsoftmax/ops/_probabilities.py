@@ -17,7 +17,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ..autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules
+
 from . import _numerics as numerics
 from ._softmax import jacobian_product
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from ..autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules
 
 
 @custom_rules

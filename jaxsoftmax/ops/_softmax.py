@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from ..autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules
+
 from . import _arguments as arguments
 from . import _numerics as numerics
 
@@ -49,7 +50,7 @@ def softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = N
       >>> softmax(jnp.array([0.0, 0.0, -jnp.inf])).tolist()
       [0.5, 0.5, 0.0]
 
-    See also:
+    See Also:
       `log_softmax`, `softmax_jacobian`.
     """
     x = arguments.floating("softmax", "x", x)
