@@ -1,17 +1,24 @@
-"""The linear classifier loss, as a composition of a matrix product and the loss on logits."""
+"""The linear classifier loss: what users call. The rules are in `_linear_stream`."""
 
 from __future__ import annotations
 
-from typing import Literal
+import functools
+import math
+from typing import Any, Literal, cast
 
+import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
-from ._cross_entropy import (
-    softmax_cross_entropy,
-    softmax_cross_entropy_with_integer_labels,
-)
+from . import _arguments as arguments
+from . import _numerics as numerics
+from ._blocks import block_rows
+from ._linear_stream import Masks, Plan, row_losses, total_loss
+from ._options import Options
+
+NAME = "linear_softmax_cross_entropy"
+Reduction = Literal["mean", "sum", "none"]
 
 
 def linear_softmax_cross_entropy(
@@ -21,34 +28,166 @@ def linear_softmax_cross_entropy(
     bias: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
-    reduction: Literal["mean", "sum", "none"] = "mean",
+    reduction: Reduction = "mean",
+    where: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    logit_softcap: float | None = None,
+    class_weights: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    block_size: int | None = None,
+    memory_budget: int | None = None,
 ) -> Array:
-    """Cross-entropy of the logits `features @ kernel + bias`.
+    r"""Cross-entropy of a linear classifier, without ever holding the logits.
+
+    .. math:: L_i = -\log \operatorname{softmax}(f_i W + b)_{y_i}
+
+    Rows are worked on in blocks, in every mode and order of differentiation. With a reduction the
+    forward pass forms the gradients that are asked for, so that a step costs three matrix products
+    (two where `features` are not differentiated), as many as with the logits in memory.
 
     Args:
-      features: `(..., D)`.
-      kernel: `(D, C)`.
-      labels: integers `(...)` or distributions `(..., C)`.
-      bias: `(C,)` or None.
-      weights: of the rows, `(...)`, or None.
-      reduction: "mean" divides by the summed weight, "sum", or "none".
+      features: f `(..., D)`, floating point.
+      kernel: W `(D, C)`, floating point. Products are accumulated in float32.
+      labels: integers in [0, C) of shape `(...)`, or target distributions `(..., C)`, which need
+        not sum to 1 and are differentiated as well. An integer that is no class makes the
+        loss and the gradient of its row NaN.
+      bias: b `(C,)`, or None.
+      weights: of the rows, broadcastable to `(...)`, or None for 1. A row of weight 0 is left out:
+        it contributes exactly 0 to everything, whatever its features.
+      reduction: "mean" divides by the summed weight of the rows that count, and is 0 if none does;
+        "sum"; or "none".
+      where: boolean, broadcastable to `(..., C)`: the classes that exist. A row with none left does
+        not count.
+      label_smoothing: ε in [0, 1]; targets become (1 - ε) t + ε / (number of admissible classes).
+      z_loss: λ >= 0, adds λ logsumexp(x)², which keeps the logits from drifting.
+      logit_softcap: c > 0, replaces logits x by c tanh(x / c).
+      class_weights: `(C,)`, multiplies the (smoothed) target of each class.
+      ignore_index: rows with this label do not count. For integer labels.
+      block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
+      memory_budget: bytes a block may take, or None for a size that suits the processor.
 
     Returns:
-      A scalar, or `(...)` with reduction "none".
+      A scalar, or the weighted loss of each row `(...)` with reduction "none"; in float32, or in
+      float64 if an argument is.
+
+    Raises:
+      TypeError: an argument has a dtype that makes no sense here.
+      ValueError: a shape does not fit, there is no class, or an option is out of range.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxsoftmax import linear_softmax_cross_entropy
+      >>> features, kernel, labels = jnp.eye(2), jnp.zeros((2, 2)), jnp.array([0, 1])
+      >>> jax.grad(linear_softmax_cross_entropy, argnums=1)(features, kernel, labels).tolist()
+      [[-0.25, 0.25], [0.25, -0.25]]
+
+    See Also:
+      `softmax_cross_entropy_with_integer_labels`, `softmax_cross_entropy` on logits.
     """
-    features, kernel, labels = jnp.asarray(features), jnp.asarray(kernel), jnp.asarray(labels)
-    logits = lax.dot_general(features, kernel, (((features.ndim - 1,), (0,)), ((), ())))
-    if bias is not None:
-        bias = jnp.asarray(bias)
-        logits = logits + bias.reshape((1,) * (logits.ndim - 1) + bias.shape)
-    if jnp.issubdtype(labels.dtype, jnp.integer):
-        loss = softmax_cross_entropy_with_integer_labels(logits, labels)
+    f, w, b, like = _operands(features, kernel, bias)
+    batch, classes = like.shape[:-1], like.shape[-1]
+    rows = math.prod(batch)
+    options = Options.checked(NAME, label_smoothing, z_loss, logit_softcap)
+    if arguments.are_classes(labels):
+        y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,)).reshape(rows)
     else:
-        loss = softmax_cross_entropy(logits, labels)
-    weight = jnp.ones_like(loss) if weights is None else jnp.asarray(weights).astype(loss.dtype)
-    loss = jnp.where(weight == 0, jnp.zeros_like(loss), weight * loss)
+        y = arguments.distribution_labels(NAME, labels, like).reshape(rows, classes)
+    flat: Any = jax.ShapeDtypeStruct((rows, classes), like.dtype)
+    cw = arguments.class_weights(NAME, class_weights, flat, (1,))
+    ignored = _ignored(ignore_index, y)
+    u = None
+    if weights is not None:
+        per_row: Any = jax.ShapeDtypeStruct(batch, like.dtype)
+        u = arguments.weights(NAME, "weights", weights, per_row).astype(like.dtype).reshape(rows)
+    masks = _masks(where, like, ignored, u)
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f'{NAME}: reduction must be "mean", "sum" or "none", got {reduction!r}.')
+    plan = Plan(options, _block(rows, classes, like.dtype, block_size, memory_budget))
+
+    problem = (f.reshape(rows, -1), w, b, y, cw)
     if reduction == "none":
-        return loss
-    total = jnp.sum(weight)
-    scale = jnp.where(total == 0, jnp.ones_like(total), total) if reduction == "mean" else 1.0
-    return jnp.sum(loss) / scale
+        losses = row_losses(*problem, masks, plan=plan)
+        losses = losses if u is None else numerics.scaled(losses, u)
+        return losses.reshape(batch)
+    u = jnp.ones(rows, like.dtype) if u is None else u
+    u = u if masks.keep is None else jnp.where(masks.keep, u, jnp.zeros_like(u))
+    if reduction == "mean":
+        total = jnp.sum(u)
+        u = u / jnp.where(total == 0, jnp.ones_like(total), total)
+    return total_loss(*problem, u, masks, plan=plan)
+
+
+def _operands(features: Any, kernel: Any, bias: Any) -> tuple[Array, Array, Array | None, Any]:
+    """The arrays of the linear map, and the shape and dtype of its logits."""
+    f = arguments.floating_loss(NAME, "features", features)
+    w = arguments.floating_loss(NAME, "kernel", kernel)
+    if w.ndim != 2:
+        raise ValueError(
+            f"{NAME}: kernel must have the shape (D, C), one column a class, got "
+            f"{w.dtype}{list(w.shape)}."
+        )
+    if f.ndim == 0 or f.shape[-1] != w.shape[0]:
+        raise ValueError(
+            f"{NAME}: features must have the shape (..., {w.shape[0]}) to go with a kernel of "
+            f"shape {w.shape}, got {f.dtype}{list(f.shape)}."
+        )
+    dtype = jnp.promote_types(numerics.wide(w[:0]).dtype, numerics.wide(f[..., :0]).dtype)
+    like: Any = jax.ShapeDtypeStruct((*f.shape[:-1], w.shape[1]), dtype)
+    arguments.class_axes(NAME, -1, like)
+    if bias is None:
+        return f, w, None, like
+    b = arguments.floating_loss(NAME, "bias", bias)
+    if b.shape != w.shape[1:]:
+        raise ValueError(
+            f"{NAME}: bias must have the shape {w.shape[1:]}, one number a class, got "
+            f"{b.dtype}{list(b.shape)}."
+        )
+    return f, w, b, like
+
+
+def _ignored(ignore_index: Any, labels: Array) -> Array | None:
+    index = arguments.ignore_index(NAME, ignore_index)
+    if index is None:
+        return None
+    if not arguments.are_classes(labels):
+        raise ValueError(
+            f"{NAME}: ignore_index goes with integer labels, got {labels.dtype} labels. "
+            "Give the rows to leave out the weight 0."
+        )
+    return labels == jnp.asarray(index, labels.dtype)
+
+
+def _masks(where: Any, like: Any, ignored: Array | None, weights: Array | None) -> Masks:
+    """Masks of classes and rows, with the batch axes made one."""
+    rows, classes = math.prod(like.shape[:-1]), like.shape[-1]
+    shared = entries = None
+    keep = [] if ignored is None else [~ignored]
+    if weights is not None:
+        keep.append(weights != 0)
+    shape = jnp.shape(where) if where is not None else ()
+    if where is not None and all(n == 1 for n in shape[:-1]):
+        where = jnp.asarray(where).reshape(shape[-1:])
+        shared = _mask(where, jax.ShapeDtypeStruct((1, classes), like.dtype))
+        keep.append(jnp.broadcast_to(jnp.any(shared), (rows,)))
+    elif where is not None:
+        entries = _mask(where, like).reshape(rows, classes)
+        keep.append(jnp.any(entries, 1))
+    return Masks(shared, entries, functools.reduce(jnp.logical_and, keep) if keep else None)
+
+
+def _mask(where: Any, like: Any) -> Array:
+    mask = arguments.class_mask(NAME, where, like)
+    return cast(Array, mask)
+
+
+def _block(rows: int, classes: int, dtype: Any, size: int | None, budget: int | None) -> int:
+    if size is not None:
+        size = int(arguments.number(NAME, "block_size", size, lambda v: v >= 1, "at least 1"))
+        return max(1, min(size, rows))
+    if budget is None:
+        budget = 16 << 20
+    budget = int(
+        arguments.number(NAME, "memory_budget", budget, lambda v: v >= 1, "at least 1 byte")
+    )
+    return block_rows(rows, 3 * classes * jnp.dtype(dtype).itemsize, budget)

@@ -1,0 +1,156 @@
+r"""Work on rows, block by block, so that what is as long as rows × classes never exists at once.
+
+Notation   f a function of shared arguments a and of rows x, which gives sums S and rows y:
+           (S, y) = stream(f)(a, x),  S = Σ_blocks S_k,  (S_k, y_k) = f(a, x_k)
+JVP        the stream of the JVP of f
+VJP        the stream of the VJP of f: ā is among its sums, x̄ among its rows
+Saved      a, x: each block is computed again, so no mode and no order holds more than one
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxsoftmax.autodiff import custom_rules
+
+from . import _numerics as numerics
+
+Flags = tuple[bool, ...]
+
+# (arguments) -> (sums, rows); hashable, equal where it does the same.
+Body = Callable[..., tuple[Any, Any]]
+
+
+@custom_rules
+def stream(*args: Any, body: Body, cut: Flags, size: int) -> tuple[Any, Any]:
+    """`body` of all rows, `size` of them at a time: its sums added up, its rows joined.
+
+    A number of rows that `size` does not divide leaves a last, shorter block, which is compiled for
+    itself: nothing is padded.
+
+    Args:
+      *args: pytrees of arrays. Those that are cut have the rows in front.
+      body: takes them with any number of rows.
+      cut: which arguments are cut into blocks; the others are shared.
+      size: rows in a block.
+    """
+    rows = [arg for arg, is_cut in zip(args, cut, strict=True) if is_cut]
+    number = jax.tree.leaves(rows)[0].shape[0]
+
+    def at(rows: Any) -> tuple[Any, Any]:
+        given = iter(rows)
+        return body(*(next(given) if c else a for a, c in zip(args, cut, strict=True)))
+
+    if number <= size:
+        return at(rows)
+    count, rest = divmod(number, size)
+    split = count * size
+    blocks = jax.tree.map(lambda a: a[:split].reshape(count, size, *a.shape[1:]), rows)
+    sums, results = _scan(at, blocks)
+    results = jax.tree.map(lambda a: a.reshape(split, *a.shape[2:]), results)
+    if rest:
+        last_sums, last = at(jax.tree.map(lambda a: a[split:], rows))
+        sums = jax.tree.map(jnp.add, sums, last_sums)
+        results = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, last)
+    return sums, results
+
+
+def _scan(at: Body, blocks: Any) -> tuple[Any, Any]:
+    def step(total: Any, block: Any) -> tuple[Any, Any]:
+        sums, results = at(block)
+        return jax.tree.map(jnp.add, total, sums), results
+
+    sums = jax.eval_shape(at, jax.tree.map(lambda a: a[0], blocks))[0]
+    return lax.scan(step, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), sums), blocks)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tangent:
+    """The JVP of `body`: of its arguments, then the tangents of those that move."""
+
+    body: Body
+    moves: Flags
+
+    def __call__(self, *args: Any) -> tuple[Any, Any]:
+        fixed, moving, dots = _split(args, self.moves)
+        out: tuple[Any, Any] = jax.jvp(
+            lambda *m: self.body(*_join(fixed, m, self.moves)), moving, dots
+        )[1]
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cotangent:
+    """The VJP of `body`: of its arguments, then the cotangents of its sums and rows."""
+
+    body: Body
+    moves: Flags
+    cut: Flags
+
+    def __call__(self, *args: Any) -> tuple[Any, Any]:
+        fixed, moving, bar = _split(args, self.moves)
+        back = jax.vjp(lambda *m: self.body(*_join(fixed, m, self.moves)), *moving)[1]
+        bars = _join([None] * len(self.moves), back(bar), self.moves)
+        sums = [None if c else bar for bar, c in zip(bars, self.cut, strict=True)]
+        rows = [bar if c else None for bar, c in zip(bars, self.cut, strict=True)]
+        return jax.tree.map(numerics.wide, sums), rows
+
+
+def _split(args: Any, moves: Flags) -> tuple[list[Any], tuple[Any, ...], tuple[Any, ...]]:
+    """Arguments that are fixed (None in place of the others), those that move, and what follows."""
+    fixed = [None if m else a for a, m in zip(args, moves, strict=False)]
+    moving = tuple(a for a, m in zip(args, moves, strict=False) if m)
+    return fixed, moving, tuple(args[len(moves) :])
+
+
+def _join(fixed: Any, moving: Any, moves: Flags) -> list[Any]:
+    given = iter(moving)
+    return [next(given) if m else f for f, m in zip(fixed, moves, strict=True)]
+
+
+def _fwd(*args: Any, perturbed: Flags, **options: Any) -> tuple[Any, Any]:
+    return stream(*args, **options), args
+
+
+def _jvp(args: Any, *dots: Any, body: Body, cut: Flags, size: int, perturbed: Flags) -> Any:
+    moving = [dot for dot, moves in zip(dots, perturbed, strict=True) if moves]
+    moving_cut = tuple(c for c, moves in zip(cut, perturbed, strict=True) if moves)
+    tangent = _Tangent(body, perturbed)
+    return stream(*args, *moving, body=tangent, cut=cut + moving_cut, size=size)
+
+
+def _vjp(
+    args: Any,
+    bar: Any,
+    *,
+    body: Body,
+    cut: Flags,
+    size: int,
+    perturbed: Flags,
+) -> tuple[Any, ...]:
+    cotangent = _Cotangent(body, perturbed, cut)
+    sums, rows = stream(*args, *bar, body=cotangent, cut=(*cut, False, True), size=size)
+    return tuple(
+        row if c else None if total is None else total.astype(arg.dtype)
+        for arg, total, row, c in zip(args, sums, rows, cut, strict=True)
+    )
+
+
+stream.defrules(_fwd, _jvp, _vjp, symbolic_zeros=True)
+
+
+def block_rows(number: int, row_bytes: int, memory_budget: int) -> int:
+    """Rows in a block, so that a block takes `memory_budget` bytes at the most (but for one row).
+
+    Among the sizes from half of that up the one that leaves no rest is preferred, if there is one:
+    a rest makes XLA copy the rows before it.
+    """
+    most = max(1, min(number, memory_budget // max(1, row_bytes)))
+    fits = (size for size in range(most, most // 2, -1) if number % size == 0)
+    return next(fits, most)

@@ -1,0 +1,87 @@
+r"""Matrix products that accumulate in float32, and so do their derivatives.
+
+Notation   A, B matrices; Y = A B; a dot a tangent, a bar a cotangent.
+Primal     y_pq = Σ_k a_pk b_kq, and the same with A or B, or both, transposed
+JVP        Ẏ = Ȧ B + A Ḃ
+VJP        Ā = Ȳ Bᵀ,  B̄ = Aᵀ Ȳ
+Saved      A, B
+Dtypes     float16 and bfloat16 enter the product as they are; Ȳ is rounded to them before it does.
+           The result is float32, or float64 if A or B is.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxsoftmax.autodiff import custom_rules
+
+
+def product_dtype(a: Any, b: Any) -> Any:
+    """The dtype in which products of arrays of dtypes `a` and `b` are multiplied."""
+    if a == b:
+        return a
+    return jnp.dtype(jnp.float64 if jnp.float64 in (a, b) else jnp.float32)
+
+
+@custom_rules
+def product(a: Array, b: Array, *, over: tuple[int, int], dtype: Any) -> Array:
+    """Σ of a times b over one axis of each: what is left of `a` is in front.
+
+    Args:
+      a: a matrix.
+      b: a matrix.
+      over: the axis of `a` and the axis of `b` to sum over.
+      dtype: both are rounded to it before they are multiplied.
+    """
+    numbers = (((over[0],), (over[1],)), ((), ()))
+    wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
+    return lax.dot_general(a.astype(dtype), b.astype(dtype), numbers, preferred_element_type=wide)
+
+
+def _fwd(
+    a: Array, b: Array, *, over: tuple[int, int], dtype: Any, perturbed: tuple[bool, ...]
+) -> tuple[Array, tuple[Array, Array]]:
+    return product(a, b, over=over, dtype=dtype), (a, b)
+
+
+def _jvp(
+    saved: tuple[Array, Array],
+    a_dot: Array | None,
+    b_dot: Array | None,
+    *,
+    perturbed: tuple[bool, ...],
+    **options: Any,
+) -> Array:
+    a, b = saved
+    terms = []
+    if a_dot is not None:
+        terms.append(product(a_dot, b, **options))
+    if b_dot is not None:
+        terms.append(product(a, b_dot, **options))
+    return functools.reduce(jnp.add, terms)
+
+
+def _vjp(
+    saved: tuple[Array, Array],
+    y_bar: Array,
+    *,
+    over: tuple[int, int],
+    dtype: Any,
+    perturbed: tuple[bool, ...],
+) -> tuple[Array | None, Array | None]:
+    (a, b), (i, j) = saved, over
+    a_bar = b_bar = None
+    if perturbed[0]:
+        pair, axes = ((y_bar, b), (1, 1 - j)) if i == 1 else ((b, y_bar), (1 - j, 1))
+        a_bar = product(*pair, over=axes, dtype=dtype).astype(a.dtype)
+    if perturbed[1]:
+        pair, axes = ((a, y_bar), (1 - i, 0)) if j == 0 else ((y_bar, a), (0, 1 - i))
+        b_bar = product(*pair, over=axes, dtype=dtype).astype(b.dtype)
+    return a_bar, b_bar
+
+
+product.defrules(_fwd, _jvp, _vjp, symbolic_zeros=True)
