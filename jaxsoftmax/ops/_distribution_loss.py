@@ -64,7 +64,7 @@ def _value_and_gradient(
 
     # g = T p - t + 2λ s p. For the class k with more than half of the probability T p_k - t_k is
     # the small difference of large terms; Σ of the other t - T (1 - p_k) is the same without it.
-    p = numerics.exponentials(x, row.max) / row.total
+    p = numerics.exponentials(x, row.max) / (row.total * numerics.largest_exponential(row.max))
     main = numerics.majority(p)
     others = jnp.sum(t - main * t, axis, keepdims=True)
     mass = others + jnp.sum(main * t, axis, keepdims=True)

@@ -52,11 +52,40 @@ def integer_loss(
     z_loss: float,
 ) -> Array:
     """L of every row, the class axis kept with length 1; x in float32 or wider."""
-    row = numerics.row_statistics(x, (axis,))
-    # -ℓ_y = (m - x_y) + log S: both terms are >= 0, and each is accurate where the other is small.
-    below = row.max - jnp.minimum(numerics.pick(x, label, axis), row.max)
     target = Target(label, beta, alpha, keep)
-    return _total(x, target, below + row.log_total, row.max, row.log_total, axis, z_loss)
+    m = numerics.row_max(x, (axis,))
+    others = numerics.without_class(numerics.exponentials(x, m), label, axis)
+    row = _row(x, m, jnp.sum(others, axis, keepdims=True), target, axis)
+    return _total(x, target, row, axis, z_loss)
+
+
+class _Row(NamedTuple):
+    """What a row's loss and gradient are made of."""
+
+    m: Array
+    log_total: Array  # log S, S = Σ exp(x - m)
+    nll: Array  # -ℓ_y
+    label: Array  # p_y
+    others: Array  # 1 - p_y
+    scale: Array  # p / exp(x - M)
+
+
+def _row(x: Array, m: Array, r: Array, target: Target, axis: int) -> _Row:
+    """From r, the sum of exp(x - M) over all classes but the label."""
+    zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
+    x_y = jnp.minimum(numerics.pick(x, target.label, axis), m)
+    if target.keep is not None:  # what does not count may be NaN, and must not be seen again
+        m, r, x_y = (jnp.where(target.keep, value, zero) for value in (m, r, x_y))
+    e_y = numerics.exponentials(x_y, m)
+    largest = numerics.largest_exponential(m)
+    total = jnp.maximum(r + e_y, largest)
+    log_total = jnp.log(total / largest)
+    # -ℓ_y = log(1 + r / e_y): accurate when the label is likely, and e_y > 0 there.
+    # -ℓ_y = (m - x_y) + log S: accurate when it is not, and both terms are >= 0.
+    below = m - x_y
+    near = numerics.exponentials(jnp.maximum(x_y, m - one), m)
+    nll = jnp.where(below < one, jnp.log1p(r / near), below + log_total)
+    return _Row(m, log_total, nll, e_y / total, r / total, one / total)
 
 
 def value_and_gradient(
@@ -80,21 +109,13 @@ def _value_and_gradient(
     is_label = numerics.is_class(label, x, axis)
     zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
 
-    # S without the label's own term, r = S - e_y: all that is left of the loss when the prediction
-    # is confident. The label is left out before the sum, where the select fuses with exp.
+    # r = S - e_y, what is left of the loss when the prediction is confident. The label is left out
+    # before the sum, where the select fuses with the exponential and g needs the result anyway.
     left_out = is_label if keep is None else is_label | ~keep
     e = jnp.where(left_out, zero, numerics.exponentials(x, m))
-    r = jnp.sum(e, axis, keepdims=True)
-    below = m - jnp.minimum(numerics.pick(x, label, axis), m)
-    e_label = jnp.exp(-below)
-    if keep is not None:  # what is not kept may be NaN, and must not be seen again
-        m, r, below = (jnp.where(keep, value, zero) for value in (m, r, below))
-        e_label = jnp.where(keep, e_label, one)
-    total = jnp.maximum(r + e_label, one)
-    log_total = jnp.log(total)
-    near = jnp.log1p(r / jnp.exp(-jnp.minimum(below, one)))
-    nll = jnp.where(below < 1, near, below + log_total)
-    loss = _total(x, Target(label, beta, alpha, keep), nll, m, log_total, axis, z_loss)
+    target = Target(label, beta, alpha, keep)
+    row = _row(x, m, jnp.sum(e, axis, keepdims=True), target, axis)
+    loss = _total(x, target, row, axis, z_loss)
 
     # g = T p - t + 2λ s p, where at the label T p_y - t_y = Σ of the other α - T (1 - p_y).
     mass = one if beta is None else beta
@@ -103,9 +124,9 @@ def _value_and_gradient(
         spread = alpha
         others = jnp.sum(jnp.where(is_label, zero, spread), axis, keepdims=True)
         mass = mass + jnp.sum(spread, axis, keepdims=True)
-    pull = jnp.asarray(2 * z_loss, x.dtype) * (m + log_total) if z_loss else zero
-    at_label = others - mass * (r / total) + pull * (e_label / total)
-    elsewhere = e * ((mass + pull) / total) - spread
+    pull = jnp.asarray(2 * z_loss, x.dtype) * (row.m + row.log_total) if z_loss else zero
+    at_label = others - mass * row.others + pull * row.label
+    elsewhere = e * ((mass + pull) * row.scale) - spread
     g = jnp.where(is_label, at_label, elsewhere)
     return loss, g if keep is None else jnp.where(keep, g, zero)
 
@@ -135,16 +156,14 @@ def _value_and_gradient_jvp(
     return out, jax.jvp(formulas, *moving)[1]
 
 
-def _total(
-    x: Array, target: Target, nll: Array, m: Array, log_total: Array, axis: int, z_loss: float
-) -> Array:
-    """L from -ℓ_y, m and log S."""
-    loss = nll if target.beta is None else target.beta * nll
+def _total(x: Array, target: Target, row: _Row, axis: int, z_loss: float) -> Array:
+    """L from what is known of the row."""
+    loss = row.nll if target.beta is None else target.beta * row.nll
     if target.alpha is not None:
-        minus_log_p = log_total - numerics.shifted(x, m)
+        minus_log_p = row.log_total - numerics.shifted(x, row.m)
         loss = loss + jnp.sum(numerics.weighted(target.alpha, minus_log_p), axis, keepdims=True)
     if z_loss:
-        loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(m + log_total)
+        loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.m + row.log_total)
     return loss if target.keep is None else jnp.where(target.keep, loss, jnp.zeros_like(loss))
 
 

@@ -1,29 +1,31 @@
 r"""The numerics every op stands on: exponentials and row statistics that keep their last bits.
 
-Notation   x logits, m = max x, d = x - m <= 0, e = exp d, all over the class axes of one row.
+Notation   x logits, m = max x, M the shift, e = exp(x - M); all over the class axes of one row.
 
 Three things go wrong in the textbook formulas, and each is put right here, once.
 
-1.  log Σe of a confident row. With one large logit Σe = 1 + tiny, and float32 rounds the tiny part
-    away: the loss of a sure and right prediction becomes 0 and so does its gradient. So the sum is
-    kept in two parts,
-        ties = #{j : x_j = m},    rest = Σ (e_j - [x_j = m]),    Σe = ties + rest,
-    from which log Σe = log ties + log1p(rest / ties), and 1 - p_j = ((ties - e_j) + rest) / Σe,
-    come out with full relative accuracy for every j.
-2.  The rounding of d. It is off by up to |d| 2^-24, which the exponential turns into a relative
-    error: 60 ULP at d = -100. Knuth's TwoSum recovers the rounding error of the difference exactly,
-    and exp(d + err) = e + e err.
-3.  The clamp. When the caller's logits are c * y and all is compiled together, XLA may evaluate
-    c * y - m as one fused multiply-add. Its c * y is then not the one the maximum was taken of, the
-    largest class no longer has d = 0, and a row of large logits has nothing left to sum: NaN.
+1.  log Σe of a confident row. With one large logit Σ exp(x - m) = 1 + tiny, and float32 rounds the
+    tiny part away: the loss of a sure and right prediction becomes 0, and so does its gradient. So
+    the largest class (or the label) is left out of the sum and put back where that loses nothing,
+        ties = #{j : x_j = m},   rest = Σ of the other exp(x_j - m),
+        log Σ exp(x - m) = log ties + log1p(rest / ties).
+2.  The rounding of x - m. It is off by up to |x - m| 2^-24, which the exponential turns into a
+    relative error: 60 ULP at x - m = -100. The shift is m rounded down to a multiple of 64, so that
+    x - M is exact, or the error of d = fl(x - M) is x - (d + M) exactly; and
+        exp(d + error) = e + e error.
+    With M = 0 for logits of ordinary size there is no error to begin with.
+3.  The clamp. When the caller's logits are c y and all is compiled together, XLA may evaluate
+    c y - m as one fused multiply-add. Its c y is then not the one the maximum was taken of, the
+    largest class may come out above or far below the shift, and a row of large logits is NaN.
     min(x, m) stands between the multiplication and the subtraction, so they cannot be fused.
 
-Everything is made of max, min, +, -, * and exp on floats. A select or a comparison would say some
+Sums are taken of max, min, +, -, * and exp of floats. A select or a comparison would say some
 things more plainly, but XLA:CPU writes the operand of a reduction to memory when one is in it, and
 that doubles the time; see docs/performance.md.
 
 Source: Blanchard, Higham & Higham, "Accurately computing the log-sum-exp and softmax functions",
-IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038; Knuth, TAOCP vol. 2, 4.2.2.
+IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038; the error of a sum: Dekker, "A floating-point
+technique for extending the available precision", Numer. Math. 18, doi:10.1007/BF01397083.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class RowStatistics(NamedTuple):
 
     max: Array
     ties: Array  # how many classes attain the maximum, >= 1
-    rest: Array  # the sum of the other exponentials, exp(x - max)
+    rest: Array  # Σ exp(x - max) over the other classes
 
     @property
     def total(self) -> Array:
@@ -80,24 +82,41 @@ def shifted(x: Array, largest: Array) -> Array:
     return jnp.minimum(x, largest) - largest
 
 
-def exponentials(x: Array, largest: Array) -> Array:
-    """exp(x - m), with the rounding of the difference put right: 1 at the maximum, 0 at -inf."""
-    bound = _largest(x, 1 / 4)
-    zero = jnp.asarray(-1e4, x.dtype)  # the exponential of anything below is 0 in every dtype
+def shift(largest: Array) -> Array:
+    """The shift M: m rounded down to a multiple of 64, so that exp(m - M) cannot overflow."""
+    step = jnp.asarray(64, largest.dtype)
+    return step * jnp.floor(largest / step)
 
-    d = jnp.maximum(shifted(x, largest), zero)
-    # TwoSum of x and -m. Held within the bound nothing here overflows, so no 0 * inf comes about.
-    m = jnp.clip(largest, -bound, bound)
-    a = jnp.maximum(jnp.minimum(x, m), -bound)
-    b = d - a
-    error = (a - (d - b)) - (m + b)
+
+def exponentials(x: Array, largest: Array) -> Array:
+    """exp(x - M), with the rounding of the difference put right; 0 at -inf."""
+    bounded, m = jnp.minimum(x, largest), shift(largest)
+    # exp is 0 below -1e4 in every dtype; there, and at -inf, the error is bounded too: no 0 * inf.
+    d = jnp.maximum(bounded - m, jnp.asarray(-1e4, x.dtype))
+    error = jnp.maximum(bounded - (d + m), jnp.asarray(-1, x.dtype))
     e = jnp.exp(d)
     return e + e * error
 
 
-def at_maximum(d: Array) -> Array:
-    """1 where d = 0, else 0, as floats, without a comparison."""
-    return jnp.maximum(d * _largest(d, 1 / 4) + jnp.ones((), d.dtype), jnp.zeros((), d.dtype))
+def largest_exponential(largest: Array) -> Array:
+    """exp(m - M), the exponential of the largest class."""
+    return jnp.exp(largest - shift(largest))
+
+
+def at_maximum(x: Array, largest: Array) -> Array:
+    """1 where x = m, else 0, as floats, without a comparison."""
+    one, zero = jnp.ones((), x.dtype), jnp.zeros((), x.dtype)
+    return jnp.maximum(one + shifted(x, largest) * _largest(x, 1 / 4), zero)
+
+
+def count_ties(x: Array, largest: Array, axes: Axes) -> Array:
+    """How many classes attain the maximum; at least 1."""
+    one, zero = jnp.ones((), x.dtype), jnp.zeros((), x.dtype)
+    # As `at_maximum`, with the signs turned: were it the same expression, XLA would compute it once
+    # and for all sums that use it, which on CPU means writing it to memory.
+    below = jnp.maximum(-x, -largest) + largest
+    tied = jnp.maximum(one - below * _largest(x, 1 / 4), zero)
+    return jnp.maximum(jnp.sum(tied, axes, keepdims=True), one)
 
 
 def majority(p: Array) -> Array:
@@ -110,17 +129,25 @@ def row_totals(x: Array, axes: Axes, alive: Array | None = None) -> RowStatistic
     """As `row_statistics` without telling ties from the rest, for ops that need their sum alone."""
     largest = row_max(x, axes, alive)
     finite = jnp.where(largest == -jnp.inf, jnp.zeros_like(largest), largest)
-    total = jnp.sum(exponentials(x, finite), axes, keepdims=True)
+    total = jnp.sum(exponentials(x, finite), axes, keepdims=True) / largest_exponential(finite)
     return RowStatistics(largest, jnp.maximum(total, jnp.ones_like(total)), jnp.zeros_like(total))
 
 
 def row_statistics(x: Array, axes: Axes, alive: Array | None = None) -> RowStatistics:
     """The maximum, its multiplicity, and the rest of the sum of exponentials."""
     largest = row_max(x, axes, alive)
-    tied = at_maximum(shifted(x, largest))
-    ties = jnp.sum(tied, axes, keepdims=True)
-    rest = jnp.sum(exponentials(x, largest) - tied, axes, keepdims=True)
-    return RowStatistics(largest, jnp.maximum(ties, jnp.ones_like(ties)), rest)
+    e = exponentials(x, largest)
+    rest = jnp.sum(e - e * at_maximum(x, largest), axes, keepdims=True)
+    ties = count_ties(x, largest, axes)
+    return RowStatistics(largest, ties, rest / largest_exponential(largest))
+
+
+def without_class(e: Array, y: Array, axis: int) -> Array:
+    """`e` with 0 at class `y`, and the rest as it is, without a select."""
+    if e.shape[axis] > 2**24:  # not every class is a float32
+        return jnp.where(is_class(y, e, axis), jnp.zeros((), e.dtype), e)
+    distance = jnp.abs(lax.broadcasted_iota(e.dtype, e.shape, axis) - y.astype(e.dtype))
+    return e * jnp.minimum(distance, jnp.ones((), e.dtype))
 
 
 def weighted(weight: Array, value: Array) -> Array:

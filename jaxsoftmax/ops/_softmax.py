@@ -100,7 +100,7 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
 def _softmax(x: Array, alive: Array | None, *, axes: numerics.Axes) -> Array:
     wide = numerics.wide(x)
     e = numerics.exponentials(wide, numerics.row_max(wide, axes, alive))
-    # Σe >= 1: the largest class contributes 1. Only a row with no class at all has less.
+    # Σe >= 1: the largest class contributes that much. Only a row with no class has less, 0.
     total = jnp.maximum(jnp.sum(e, axes, keepdims=True), jnp.ones((), e.dtype))
     return (e / total).astype(x.dtype)
 
