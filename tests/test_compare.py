@@ -194,6 +194,12 @@ def test_a_reference_of_ones_own_decides_what_is_right():
     assert result.of("right", "forward").against == {}
 
 
+def test_a_reference_may_hold_float32_constants_in_strict_modes():
+    result = compare({"half": lambda x: x * jnp.float32(0.5)}, ROWS, modes=["jvp"], seconds=0.0)
+
+    assert result.of("half", "jvp").error == 0.0
+
+
 def test_arguments_keep_their_sharding():
     mesh = jax.make_mesh((4,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.sharding.NamedSharding(mesh, jax.P("rows"))
@@ -218,8 +224,10 @@ def test_arguments_keep_their_sharding():
         ),
         (
             {"wrt": (0, 1)},
-            "wrt names argument 1, which holds int32[6]; "
-            "only floating-point arguments have a derivative.",
+            (
+                "wrt names argument 1, which holds int32[6]; "
+                "only floating-point arguments have a derivative."
+            ),
         ),
         (
             {"modes": ["grad"]},
@@ -340,8 +348,10 @@ def test_an_operation_is_compared_by_name():
         ),
         (
             ("linear_softmax_cross_entropy", (2, 3)),
-            "The shape of linear_softmax_cross_entropy is rows, features and classes, "
-            "all positive, got (2, 3).",
+            (
+                "The shape of linear_softmax_cross_entropy is rows, features and classes, "
+                "all positive, got (2, 3)."
+            ),
         ),
         (
             ("softmax", (2, 3), "int8"),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from . import _programs as programs
 from ._comparison import Comparison, Measurement
-from ._modes import MODES, Mode, problem
+from ._modes import MODES, Mode, Problem, problem
 from ._timing import in_turns, ratio
 
 Function = Callable[..., Any]
@@ -75,12 +75,12 @@ def compare(
     measured = [
         row
         for mode in modes
-        for row in _measure(functions, args, wrt, mode, exact, tolerance, seconds, seed)
+        for row in measure(functions, args, wrt, mode, exact, tolerance, seconds, seed)
     ]
     return Comparison(next(iter(functions)), _describe(args), tuple(measured))
 
 
-def _measure(
+def measure(
     functions: Mapping[str, Function],
     args: tuple[Any, ...],
     wrt: tuple[int, ...],
@@ -89,12 +89,16 @@ def _measure(
     tolerance: float | None,
     seconds: float,
     seed: int,
+    foreign: Mapping[str, Callable[[Problem], programs.Program]] | None = None,
 ) -> list[Measurement]:
+    """One mode of `compare`; `foreign` makes programs that JAX does not compile."""
     built, refused = _build(functions, args, wrt, mode, seed)
+    for name, make in (foreign or {}).items():
+        built[name] = make(problem(exact, args, wrt, mode, seed))
     expected = programs.in_float64(exact, args, wrt, mode, seed)
     errors, limits = {}, {}
     for name, program in built.items():
-        got = program.call()
+        got = program.read(program.call())
         errors[name] = programs.error(got, expected)
         limits[name] = programs.tolerance(args, got) if tolerance is None else tolerance
         del got
@@ -103,7 +107,7 @@ def _measure(
     )
     right = [name for name in built if errors[name] <= limits[name]]
     rows = []
-    for name in functions:
+    for name in (*functions, *(foreign or {})):
         if name in refused:
             note = str(refused[name]).strip().partition("\n")[0]
             rows.append(Measurement(name, mode, "not supported", note=note))

@@ -153,8 +153,10 @@ def _cells(row: Measurement, baseline: str) -> tuple[str, ...]:
     )
 
 
-def duration(seconds: float) -> str:
-    """A time with three digits and its unit."""
+def duration(seconds: float | None) -> str:
+    """A time with three digits and its unit, or nothing when unknown."""
+    if seconds is None:
+        return ""
     if seconds >= 1:
         return f"{_digits(seconds)} s"
     if seconds >= 1e-3:

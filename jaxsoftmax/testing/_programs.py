@@ -16,7 +16,7 @@ from ._modes import Mode, Problem, place, problem
 class Cost(NamedTuple):
     """What the compiler says of a program; None where the platform does not tell."""
 
-    compile_seconds: float  # lowering and compiling, once
+    compile_seconds: float | None  # lowering and compiling, once
     temp_bytes: int | None  # scratch memory beyond arguments and results
     peak_bytes: int | None
     input_bytes: int | None
@@ -26,11 +26,15 @@ class Cost(NamedTuple):
     bytes_accessed: float | None  # by all of its kernels: caches may serve a part of it
 
 
+UNKNOWN = Cost(*[None] * len(Cost._fields))
+
+
 class Program(NamedTuple):
-    """A compiled program with its arguments in place."""
+    """A compiled program with its arguments in place; `read` makes arrays of what it returns."""
 
     call: Callable[[], Any]
-    cost: Cost
+    cost: Cost = UNKNOWN
+    read: Callable[[Any], Any] = lambda result: result
 
 
 def compiled(function: Callable[..., Any], given: Problem, wrt: Sequence[int]) -> Program:
@@ -81,7 +85,8 @@ def in_float64(
     function: Callable[..., Any], args: Sequence[Any], wrt: Sequence[int], mode: Mode, seed: int
 ) -> Any:
     """The result of `mode` in float64, as NumPy arrays."""
-    with jax.enable_x64(True):
+    # A float32 constant in the function is widened, also where the caller forbids promotion.
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         exact = jax.tree.map(_to_float64, tuple(args))
         given = problem(function, exact, wrt, mode, seed)
         return jax.tree.map(np.asarray, jax.jit(given.program)(*given.args))

@@ -1,0 +1,129 @@
+"""The one table: what is measured, at which shape, and where that shape comes from.
+
+Rows are chosen so that the logits of a `quick` case hold about four million numbers (16 MB in
+float32, more than the caches of most processors), and of a `full` case four times as many; the
+small data sets are whole.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from jaxsoftmax.testing._contenders import (
+    DISTRIBUTION,
+    INTEGER,
+    LINEAR,
+    LOG_SOFTMAX,
+    LOGSUMEXP,
+    SOFTMAX,
+)
+from jaxsoftmax.testing._modes import Mode
+
+Size = Literal["quick", "full"]
+
+SOURCES = {
+    "iris": "Fisher's iris flowers, all 150, 3 species",
+    "digits": "the digits of scikit-learn, all 1797, 10 classes",
+    "MNIST": "its training set, 60 000 images, 10 classes",
+    "ImageNet": "the head of an image classifier, 1000 classes",
+    "ImageNet-21k": "the head of an image classifier on the whole of ImageNet, 21 841 classes",
+    "BERT": "masked tokens, a vocabulary of 30 522",
+    "GPT-2": "tokens, a vocabulary of 50 257",
+    "Llama 3": "tokens, a vocabulary of 128 256",
+    "Gemma": "tokens, a vocabulary of 256 000",
+    "Amazon-670K": "extreme classification, 670 091 labels",
+}
+
+TITLES = {
+    SOFTMAX: "softmax",
+    LOG_SOFTMAX: "log_softmax",
+    LOGSUMEXP: "logsumexp",
+    INTEGER: "cross-entropy, labels",
+    DISTRIBUTION: "cross-entropy, distributions",
+    LINEAR: "linear cross-entropy",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One op at one shape. The shape is rows, features for the linear loss, classes."""
+
+    op: str
+    source: str
+    shape: tuple[int, ...]
+    modes: tuple[Mode, ...]
+    dtype: str = "float32"
+    size: Size = "quick"
+
+    @property
+    def label(self) -> str:
+        """As in "GPT-2 80×50257 f32"."""
+        return f"{self.source} {'×'.join(map(str, self.shape))} {SHORT[self.dtype]}"
+
+
+SHORT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+REVERSE: tuple[Mode, ...] = ("value_and_grad",)
+BOTH: tuple[Mode, ...] = ("value_and_grad", "jvp")
+EVERY: tuple[Mode, ...] = ("forward", "value_and_grad", "jvp", "hvp", "vmapped")
+
+CASES = (
+    Case(SOFTMAX, "digits", (1797, 10), BOTH),
+    Case(SOFTMAX, "ImageNet", (4096, 1000), EVERY),
+    Case(SOFTMAX, "ImageNet", (4096, 1000), BOTH, "bfloat16"),
+    Case(SOFTMAX, "GPT-2", (80, 50257), BOTH),
+    Case(LOG_SOFTMAX, "ImageNet", (4096, 1000), BOTH),
+    Case(LOG_SOFTMAX, "GPT-2", (80, 50257), BOTH),
+    Case(LOGSUMEXP, "ImageNet", (4096, 1000), BOTH),
+    Case(LOGSUMEXP, "GPT-2", (80, 50257), BOTH),
+    Case(INTEGER, "iris", (150, 3), REVERSE),
+    Case(INTEGER, "digits", (1797, 10), REVERSE),
+    Case(INTEGER, "MNIST", (60_000, 10), REVERSE),
+    Case(INTEGER, "ImageNet", (4096, 1000), EVERY),
+    Case(INTEGER, "BERT", (136, 30522), REVERSE),
+    Case(INTEGER, "GPT-2", (80, 50257), REVERSE),
+    Case(INTEGER, "GPT-2", (80, 50257), REVERSE, "bfloat16"),
+    Case(INTEGER, "Llama 3", (32, 128_256), REVERSE),
+    Case(INTEGER, "Gemma", (16, 256_000), REVERSE),
+    Case(INTEGER, "Amazon-670K", (6, 670_091), REVERSE),
+    Case(DISTRIBUTION, "ImageNet", (4096, 1000), BOTH),
+    Case(DISTRIBUTION, "GPT-2", (80, 50257), REVERSE),
+    Case(DISTRIBUTION, "GPT-2", (80, 50257), REVERSE, "bfloat16"),
+    Case(LINEAR, "digits", (1797, 64, 10), REVERSE),
+    Case(LINEAR, "MNIST", (60_000, 784, 10), REVERSE),
+    Case(LINEAR, "ImageNet", (256, 2048, 1000), REVERSE),
+    Case(LINEAR, "GPT-2", (32, 768, 50257), REVERSE),
+    # --- full ---
+    *(
+        Case(op, source, shape, BOTH, dtype, "full")
+        for op in (SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, INTEGER, DISTRIBUTION)
+        for source, shape in (
+            ("ImageNet", (16_384, 1000)),
+            ("ImageNet-21k", (768, 21_841)),
+            ("GPT-2", (320, 50_257)),
+            ("Llama 3", (128, 128_256)),
+            ("Gemma", (64, 256_000)),
+            ("Amazon-670K", (25, 670_091)),
+        )
+        for dtype in ("float32", "bfloat16")
+    ),
+    Case(SOFTMAX, "GPT-2", (80, 50257), EVERY[3:], "float32", "full"),
+    Case(LOG_SOFTMAX, "ImageNet", (4096, 1000), ("forward", "hvp", "vmapped"), "float32", "full"),
+    Case(LOGSUMEXP, "ImageNet", (4096, 1000), ("forward", "hvp", "vmapped"), "float32", "full"),
+    Case(DISTRIBUTION, "ImageNet", (4096, 1000), ("forward", "hvp", "vmapped"), "float32", "full"),
+    Case(LINEAR, "ImageNet", (4096, 2048, 1000), BOTH, "float32", "full"),
+    Case(LINEAR, "GPT-2", (512, 768, 50_257), BOTH, "float32", "full"),
+    Case(LINEAR, "Llama 3", (256, 1024, 128_256), REVERSE, "float32", "full"),
+)
+
+
+def select(op: str, size: Size) -> list[tuple[Case, Mode]]:
+    """The cases of an op and their modes; `full` holds `quick`."""
+    sizes = ("quick", "full") if size == "full" else ("quick",)
+    return [
+        (case, mode)
+        for case in CASES
+        if case.op == op and case.size in sizes
+        for mode in case.modes
+    ]

@@ -1,0 +1,119 @@
+"""What must hold of every change: exact counts of the compiler, and no slowdown beyond doubt.
+
+Times on a shared machine move by a third from one minute to the next; the compiler's counts do not
+move at all. So memory and operations are gated exactly, and time only where it is off by more than
+half.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.cases import TITLES
+from jaxsoftmax.testing import Comparison, compare
+from jaxsoftmax.testing._comparison import count, size
+from jaxsoftmax.testing._contenders import (
+    DISTRIBUTION,
+    INTEGER,
+    LINEAR,
+    OPS,
+    arguments,
+    contenders,
+)
+
+SHAPES = dict.fromkeys(OPS, (512, 1000)) | {LINEAR: (1024, 64, 16_384)}
+SLOWEST = 1.5  # times the automatic derivative
+SCRATCH = 0.25  # of the logits in float32; what a rule needs grows with the rows alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """One thing that must hold."""
+
+    op: str
+    what: str
+    limit: str
+    found: str
+    holds: bool
+
+
+def main(console: Console) -> int:
+    """Checks every gate and shows them; 1 if one does not hold."""
+    gates = [gate for op in OPS for gate in check(op)]
+    table = Table("op", "gate", "limit", "found", "", box=box.SIMPLE_HEAD)
+    for gate in gates:
+        mark = "[green]holds[/]" if gate.holds else "[bold red]broken[/]"
+        table.add_row(TITLES[gate.op], gate.what, gate.limit, gate.found, mark)
+    console.print(table)
+    broken = sum(not gate.holds for gate in gates)
+    console.print(f"{len(gates) - broken} of {len(gates)} gates hold.")
+    return 1 if broken else 0
+
+
+def check(op: str) -> list[Gate]:
+    """The gates of one op, from one measurement, or two where the first was slow."""
+    found = measure(op, seconds=0.2)
+    if slowdown(found) > SLOWEST:
+        found = measure(op, seconds=1.0)
+    return [*right(op, found), *scratch(op, found), *same(op, found), time(op, found)]
+
+
+def measure(op: str, seconds: float) -> Comparison:
+    """Ours against the textbook, and against the same rule in plain jax.custom_vjp."""
+    names = ("automatic", "custom", "custom_vjp")
+    functions = {name: f for name, f in contenders(op).items() if name in names}
+    wrt = (0, 1) if op == LINEAR else 0
+    args = arguments(op, SHAPES[op], "float32")
+    return compare(functions, *args, wrt=wrt, modes=["value_and_grad"], seconds=seconds)
+
+
+def right(op: str, found: Comparison) -> Iterator[Gate]:
+    """Every contender computes the same as float64."""
+    for row in found.measurements:
+        what = f"error of {row.name}"
+        yield Gate(op, what, f"{row.tolerance:.0e}", f"{row.error:.0e}", row.status == "ok")
+
+
+def scratch(op: str, found: Comparison) -> Iterator[Gate]:
+    """A loss needs no rows × classes of memory beyond the gradient that it returns."""
+    if op not in (INTEGER, DISTRIBUTION, LINEAR):
+        return
+    cost = found.of("custom", "value_and_grad").cost
+    rows, classes = SHAPES[op][0], SHAPES[op][-1]
+    limit = SCRATCH * 4 * rows * classes
+    temp = math.inf if cost is None or cost.temp_bytes is None else cost.temp_bytes
+    yield Gate(op, "scratch memory", size(limit), size(temp), temp <= limit)
+
+
+def same(op: str, found: Comparison) -> Iterator[Gate]:
+    """Both rules on one function cost what the reverse rule alone does."""
+    if "custom_vjp" not in [row.name for row in found.measurements]:
+        return
+    ours, plain = (found.of(name, "value_and_grad").cost for name in ("custom", "custom_vjp"))
+    assert ours is not None
+    assert plain is not None
+    pairs = (
+        ("operations", count, ours.flops, plain.flops),
+        ("bytes accessed", size, ours.bytes_accessed, plain.bytes_accessed),
+        ("scratch memory", size, ours.temp_bytes, plain.temp_bytes),
+    )
+    for what, show, got, limit in pairs:
+        yield Gate(op, f"{what}, as custom_vjp", show(limit), show(got), got == limit)
+
+
+def time(op: str, found: Comparison) -> Gate:
+    """Ours takes at most half as long again as what JAX derives."""
+    ratio = slowdown(found)
+    return Gate(op, "time, of automatic", f"{SLOWEST:.2f}×", f"{ratio:.2f}×", ratio <= SLOWEST)
+
+
+def slowdown(found: Comparison) -> float:
+    """Our time over that of automatic at the favourable end of the interval; 0 if one is wrong."""
+    against = found.of("custom", "value_and_grad").against.get("automatic")
+    return 1 / against.high if against else 0.0

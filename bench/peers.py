@@ -1,0 +1,121 @@
+"""Libraries that are measured too where they are installed: PyTorch, tokamax and jax-cce.
+
+None of them is needed. What is not installed is named in the report, in one sentence.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jaxsoftmax.testing._contenders import (
+    DISTRIBUTION,
+    INTEGER,
+    LINEAR,
+    LOG_SOFTMAX,
+    LOGSUMEXP,
+    SOFTMAX,
+)
+from jaxsoftmax.testing._modes import Mode, Problem
+from jaxsoftmax.testing._programs import Program
+
+OPTIONAL = {"optax": "optax", "torch": "torch", "tokamax": "tokamax", "jax-cce": "jax_cce"}
+
+
+def installed(name: str) -> bool:
+    """Whether a peer can be imported."""
+    return importlib.util.find_spec(OPTIONAL[name]) is not None
+
+
+def absent_sentence() -> str:
+    """Which peers are not measured, in a sentence; empty when all are."""
+    absent = [name for name in OPTIONAL if not installed(name)]
+    if not absent:
+        return ""
+    return f"Not installed, and so not measured: {', '.join(absent)}."
+
+
+def functions(op: str) -> dict[str, Callable[..., Any]]:
+    """Peers made of JAX functions."""
+    found: dict[str, Callable[..., Any]] = {}
+    if op == LINEAR and installed("tokamax"):
+        tokamax = importlib.import_module("tokamax")
+        found["tokamax"] = lambda features, kernel, labels: (
+            tokamax.linear_softmax_cross_entropy_loss(features, labels, kernel, reduction="mean")
+        )
+    if op == LINEAR and installed("jax-cce"):
+        jax_cce = importlib.import_module("jax_cce")
+        found["jax-cce"] = lambda features, kernel, labels: jax_cce.linear_cross_entropy(
+            features, kernel.T, labels
+        )
+    return found
+
+
+def foreign(op: str, mode: Mode) -> dict[str, Callable[[Problem], Program]]:
+    """Peers that are not JAX programs: PyTorch, run eagerly as its users do."""
+    if mode not in ("forward", "value_and_grad") or not installed("torch"):
+        return {}
+    return {"torch": lambda problem: Program(_torch_call(op, mode, problem), read=_to_numpy)}
+
+
+def _torch_call(op: str, mode: Mode, problem: Problem) -> Callable[[], Any]:
+    torch = importlib.import_module("torch")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    function, moving = _torch_function(torch, op), 2 if op == LINEAR else 1
+    args = [_to_torch(torch, arg, device) for arg in problem.args[0]]
+
+    def finish() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def forward() -> Any:
+        with torch.no_grad():
+            out = function(*args)
+        finish()
+        return out
+
+    def value_and_grad() -> Any:
+        out = function(*args)
+        grads = torch.autograd.grad(out, args[:moving], bar)
+        finish()
+        return out, grads
+
+    if mode == "forward":
+        return forward
+    for arg in args[:moving]:
+        arg.requires_grad_()
+    (bar,) = problem.args[1]
+    bar = None if isinstance(bar, tuple) else _to_torch(torch, bar, device)
+    return value_and_grad
+
+
+def _torch_function(torch: Any, op: str) -> Callable[..., Any]:
+    loss = torch.nn.functional.cross_entropy
+    return {
+        SOFTMAX: lambda x: torch.softmax(x, -1),
+        LOG_SOFTMAX: lambda x: torch.log_softmax(x, -1),
+        LOGSUMEXP: lambda x: torch.logsumexp(x, -1),
+        INTEGER: loss,
+        DISTRIBUTION: loss,
+        LINEAR: lambda features, kernel, labels: loss(features @ kernel, labels),
+    }[op]
+
+
+def _to_torch(torch: Any, array: Any, device: str) -> Any:
+    host = np.asarray(array)
+    if (
+        host.dtype.name == "bfloat16"
+    ):  # which torch does not read from NumPy; float32 holds it exactly
+        return torch.tensor(host.astype(np.float32), device=device).to(torch.bfloat16)
+    tensor = torch.tensor(host, device=device)
+    return tensor.long() if host.dtype.kind == "i" else tensor
+
+
+def _to_numpy(result: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple(_to_numpy(part) for part in result)
+    return result.detach().double().cpu().numpy()
