@@ -65,7 +65,7 @@ def jacobian(p):
 
 def results(function, mode, *args, wrt=(0,)):
     given = problem(function, args, wrt, mode, seed=0)
-    return given.program(*given.args), given.args[1]
+    return jax.jit(given.program)(*given.args), given.args[1]
 
 
 def test_each_mode_computes_the_derivative_it_names():
@@ -338,6 +338,7 @@ def test_an_operation_is_compared_by_name():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        (("softmax", "2,3"), "Expected a shape such as 4096x1000, got '2,3'."),
         (
             ("sparsemax", (2, 3)),
             f"There is no operation 'sparsemax'. Choose from {', '.join(OPS)}.",

@@ -45,7 +45,7 @@ OPS = (SOFTMAX, LOG_SOFTMAX, LOGSUMEXP, INTEGER, DISTRIBUTION, LINEAR)
 
 def compare_op(
     op: str,
-    shape: Sequence[int],
+    shape: Sequence[int] | str,
     dtype: str = "float32",
     modes: Sequence[Mode] = ("value_and_grad", "jvp"),
     *,
@@ -57,7 +57,8 @@ def compare_op(
     Args:
       op: a public name, such as "softmax" or "softmax_cross_entropy_with_integer_labels". Losses
         are averaged over the rows, so that value_and_grad and jvp are those of a training step.
-      shape: rows and classes; for "linear_softmax_cross_entropy" rows, features and classes.
+      shape: rows and classes; for "linear_softmax_cross_entropy" rows, features and classes;
+        numbers, or text such as "4096x1000".
       dtype: a floating-point dtype, by name.
       modes: as for `compare`.
       seconds: as for `compare`.
@@ -71,13 +72,20 @@ def compare_op(
 
     Example:
       >>> from jaxsoftmax.testing import compare_op
-      >>> result = compare_op("softmax", (64, 10), modes=["forward"], seconds=0.01)
+      >>> result = compare_op("softmax", "64x10", modes=["forward"], seconds=0.01)
       >>> [row.name for row in result.measurements]
       ['automatic', 'custom', 'custom_vjp', 'jax.nn']
     """
-    args = arguments(op, shape, dtype, seed)
+    args = arguments(op, _sizes(shape) if isinstance(shape, str) else shape, dtype, seed)
     wrt = (0, 1) if op == LINEAR else 0
     return compare(contenders(op), *args, wrt=wrt, modes=modes, seconds=seconds, seed=seed)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = text.split("x")
+    if not all(size.isdecimal() for size in sizes):
+        raise ValueError(f"Expected a shape such as 4096x1000, got {text!r}.")
+    return tuple(map(int, sizes))
 
 
 def arguments(op: str, shape: Sequence[int], dtype: str, seed: int = 0) -> tuple[Array, ...]:
