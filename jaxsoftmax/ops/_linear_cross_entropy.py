@@ -65,7 +65,7 @@ def linear_softmax_cross_entropy(
       class_weights: `(C,)`, multiplies the (smoothed) target of each class.
       ignore_index: rows with this label do not count. For integer labels.
       block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
-      memory_budget: bytes a block may take, or None for a size that suits the processor.
+      memory_budget: bytes that the logits of a block may take, or None for 64 MiB.
 
     Returns:
       A scalar, or the weighted loss of each row `(...)` with reduction "none"; in float32, or in
@@ -183,11 +183,13 @@ def _mask(where: Any, like: Any) -> Array:
 
 def _block(rows: int, classes: int, dtype: Any, size: int | None, budget: int | None) -> int:
     if size is not None:
-        size = int(arguments.number(NAME, "block_size", size, lambda v: v >= 1, "at least 1"))
-        return max(1, min(size, rows))
-    if budget is None:
-        budget = 16 << 20
-    budget = int(
-        arguments.number(NAME, "memory_budget", budget, lambda v: v >= 1, "at least 1 byte")
+        return min(_positive("block_size", size), max(1, rows))
+    budget = None if budget is None else _positive("memory_budget", budget)
+    return block_rows(rows, classes * jnp.dtype(dtype).itemsize, budget)
+
+
+def _positive(name: str, value: int) -> int:
+    whole = arguments.number(
+        NAME, name, value, lambda v: v >= 1 and v == int(v), "a whole number, at least 1"
     )
-    return block_rows(rows, 3 * classes * jnp.dtype(dtype).itemsize, budget)
+    return int(whole)

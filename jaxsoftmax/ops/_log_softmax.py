@@ -58,7 +58,9 @@ def log_softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None
     axes = arguments.axes("log_softmax", axis, x.ndim)
     mask = arguments.class_mask("log_softmax", where, x)
     x, alive = numerics.masked(x, mask, axes)
-    return _log_softmax(x, alive, axes=axes)
+    log_p = _log_softmax(x, alive, axes=axes)
+    # Of a masked class -inf is all there is to say: no derivative passes through it.
+    return log_p if mask is None else jnp.where(mask, log_p, jnp.full_like(log_p, -jnp.inf))
 
 
 @custom_rules

@@ -26,7 +26,7 @@ from jaxsoftmax.autodiff import custom_rules
 
 from . import _arguments as arguments
 from . import _numerics as numerics
-from ._probabilities import Kept, keep, probabilities
+from ._probabilities import Kept, probabilities
 
 
 @overload
@@ -118,7 +118,7 @@ def logsumexp(
 @custom_rules
 def _logsumexp(a: Array, alive: Array | None, *, axes: numerics.Axes) -> Array:
     row = numerics.row_totals(numerics.wide(a), axes, alive)
-    s = jnp.where(jnp.isinf(row.max), row.max, row.max + row.log_total)
+    s = row.max + jnp.log(row.ties)
     if alive is not None:
         s = jnp.where(alive, s, jnp.full_like(s, -jnp.inf))
     return s.astype(a.dtype)
@@ -126,7 +126,8 @@ def _logsumexp(a: Array, alive: Array | None, *, axes: numerics.Axes) -> Array:
 
 def _fwd(a: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, Kept]:
     row = numerics.row_totals(numerics.wide(lax.stop_gradient(a)), axes, alive)
-    return _logsumexp(a, alive, axes=axes), keep(a, row)
+    kept = Kept(a, row.max, jnp.log(row.ties))
+    return _logsumexp(a, alive, axes=axes), kept
 
 
 def _jvp(kept: Kept, a_dot: Array, alive: None, *, axes: numerics.Axes) -> Array:

@@ -126,9 +126,12 @@ def majority(p: Array) -> Array:
 
 
 def row_totals(x: Array, axes: Axes, alive: Array | None = None) -> RowStatistics:
-    """As `row_statistics` without telling ties from the rest, for ops that need their sum alone."""
+    """As `row_statistics` without telling ties from the rest, for ops that need their sum alone.
+
+    A row that is -inf or has +inf is summed as if it were finite: its maximum tells.
+    """
     largest = row_max(x, axes, alive)
-    finite = jnp.where(largest == -jnp.inf, jnp.zeros_like(largest), largest)
+    finite = jnp.clip(largest, -_largest(x), _largest(x))
     total = jnp.sum(exponentials(x, finite), axes, keepdims=True) / largest_exponential(finite)
     return RowStatistics(largest, jnp.maximum(total, jnp.ones_like(total)), jnp.zeros_like(total))
 

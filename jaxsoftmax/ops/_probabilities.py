@@ -44,7 +44,8 @@ def probabilities(kept: Kept, axes: numerics.Axes) -> Array:
 @custom_rules
 def _probabilities(x: Array, largest: Array, log_total: Array, *, axes: numerics.Axes) -> Array:
     del axes
-    return jnp.exp(numerics.shifted(x, largest) - log_total)
+    # An infinite maximum has no distribution under it: inf - inf makes all of the row NaN.
+    return jnp.exp(numerics.shifted(x, largest) - (log_total + (largest - largest)))
 
 
 def _fwd(x: Array, largest: Array, log_total: Array, *, axes: numerics.Axes) -> tuple[Array, Array]:
