@@ -86,6 +86,7 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
     def __init__(self, primal: Callable[P, R]) -> None:
         """Wrap `primal`; `defrules` then gives it its rules."""
         functools.update_wrapper(self, primal)
+        self.__name__ = getattr(primal, "__name__", type(primal).__name__)
         self._primal = primal
         self._rules: _Rules | None = None
         self._both = functools.lru_cache(maxsize=256)(_with_both_rules)

@@ -130,7 +130,8 @@ def test_an_option_is_static() -> None:
 # ------------------------------------------------------------------------------------------------
 
 
-def test_the_rules_are_told_what_is_differentiated() -> None:
+def _telling_product() -> tuple[custom_rules, list[tuple[str, Any]]]:
+    """(a, b), k, z -> a b z, and what its rules hear, when they are traced."""
     heard: list[tuple[str, Any]] = []
     product = custom_rules(lambda pair, k, z: pair[0] * pair[1] * z)
 
@@ -152,21 +153,28 @@ def test_the_rules_are_told_what_is_differentiated() -> None:
         return pair_bar, None, (a * b * y_bar if perturbed[2] else None)
 
     product.defrules(fwd, jvp, vjp, symbolic_zeros=True)
-    pair, k, z = (jnp.array(2.0), jnp.array(3.0)), jnp.array(4), jnp.array(5.0)
+    return product, heard
 
-    # a alone: its partner b in the same argument gets a zero tangent, z none at all
-    for f, rule in [(product, "vjp"), (product.custom_vjp, "vjp")]:
-        heard.clear()
-        assert jax.grad(lambda a, f=f: f((a, pair[1]), k, z))(pair[0]) == 15.0
-        assert ("fwd", (True, False, False)) in heard
-        assert heard[-1] == (rule, (True, False, False))
 
-    heard.clear()
-    assert jax.jvp(lambda z: product(pair, k, z), (z,), (z,))[1] == 30.0
-    assert {what for what in heard if what[0] == "jvp"} == {("jvp", (False, False, True))}
-    heard.clear()
-    assert jax.grad(product, argnums=(0, 2))(pair, k, z)[1] == 6.0
+A, B, K, Z = jnp.array(2.0), jnp.array(3.0), jnp.array(4), jnp.array(5.0)
+
+
+@pytest.mark.parametrize("form", ["both rules", "custom_vjp"])
+def test_the_rules_are_told_what_is_differentiated(form: str) -> None:
+    """Of the pair a alone: its partner b has a zero tangent, and z none at all."""
+    product, heard = _telling_product()
+    f = product if form == "both rules" else product.custom_vjp
+    assert jax.grad(lambda a: f((a, B), K, Z))(A) == 15.0
+    assert ("fwd", (True, False, False)) in heard
+    assert heard[-1] == ("vjp", (True, False, False))
+    assert jax.grad(f, argnums=(0, 2))((A, B), K, Z) == ((15.0, 10.0), 6.0)
     assert heard[-1] == ("vjp", (True, False, True))
+
+
+def test_the_jvp_is_told_what_is_differentiated() -> None:
+    product, heard = _telling_product()
+    assert jax.jvp(lambda z: product((A, B), K, z), (Z,), (Z,))[1] == 30.0
+    assert {what for what in heard if what[0] == "jvp"} == {("jvp", (False, False, True))}
 
 
 def test_nothing_differentiated_asks_for_no_rule() -> None:
@@ -203,6 +211,16 @@ def test_it_looks_like_the_function_it_wraps() -> None:
         assert wrapped.__name__ == "spiral"
         assert wrapped.__doc__ == "Round and round."
         assert wrapped.__wrapped__ is spiral
+
+
+def test_a_partial_function_has_rules_too() -> None:
+    power = custom_rules(partial(lambda n, x: x**n, 3))
+    power.defrules(
+        lambda x: (power(x), x), lambda x, x_dot: 3 * x**2 * x_dot, lambda x, b: (3 * x**2 * b,)
+    )
+    assert jax.grad(power)(2.0) == 12.0
+    assert jax.jvp(power, (2.0,), (1.0,)) == (8.0, 12.0)
+    assert power.__name__ == "partial"
 
 
 def _rule(**rules: Any) -> custom_rules:
@@ -254,10 +272,10 @@ MISTAKES = {
         ),
     ),
     "cotangents not in a tuple": (
-        lambda: jax.vjp(_rule(vjp=lambda _, y_bar: y_bar), X)[1](X),
+        lambda: jax.vjp(_rule(vjp=lambda _, y_bar: [y_bar]), X)[1](X),
         (
             "double: vjp must return a tuple with a cotangent for each of the 1 positional arguments, "
-            "got ArrayImpl. Write None where an argument has no derivative."
+            "got list. Write None where an argument has no derivative."
         ),
     ),
     "too many cotangents": (

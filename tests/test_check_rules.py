@@ -177,6 +177,15 @@ def test_a_rule_that_is_right_at_first_order_only() -> None:
     assert report["reverse over forward"] == "not supported"
 
 
+def test_a_cotangent_taken_for_constant() -> None:
+    """Invisible in f alone: it shows where something follows f."""
+    stop = jax.lax.stop_gradient
+    f = with_vjp(jnp.sin, lambda x: (jnp.sin(x), x), lambda x, bar: (jnp.cos(x) * stop(bar),))
+    report = status(check_rules(f, X, dtypes=()))
+    assert report["vjp = finite differences"] == "ok"
+    assert report["reverse over reverse"] == "wrong"
+
+
 def test_a_wrong_batching_rule() -> None:
     @jax.custom_batching.custom_vmap
     def f(x: Any) -> Any:

@@ -20,6 +20,7 @@ def check_rules(
     reference: Callable[..., Any] | None = None,
     jacobian: Callable[..., Any] | None = None,
     order: int = 2,
+    vmap: bool = True,
     dtypes: Sequence[str] = ("float32", "bfloat16"),
     seed: int = 0,
     raise_on_failure: bool = False,
@@ -50,6 +51,7 @@ def check_rules(
       jacobian: a dense formula of the Jacobian in the first argument, an array:
         `jacobian(*args, **options)` of shape `out.shape + args[0].shape`.
       order: 1 to leave second derivatives out.
+      vmap: False to leave the rows about vmap out.
       dtypes: the floating dtypes to check beside float64.
       seed: of the random directions.
       raise_on_failure: whether to raise `RulesError`, with the report as message.
@@ -82,7 +84,8 @@ def check_rules(
         sound = _sound(checks)
         if order > 1 and sound:
             checks += second_order(point, sound)
-        checks += [without_jit(point), *vmaps(point)]
+        checks.append(without_jit(point))
+        checks += vmaps(point) if vmap else []
         checks += [low_precision(point, dtype) for dtype in dtypes]
     report = RulesReport(_name(f), tuple(checks))
     if raise_on_failure:
