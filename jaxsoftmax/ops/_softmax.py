@@ -57,7 +57,9 @@ def softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = N
     axes = arguments.axes("softmax", axis, x.ndim)
     mask = arguments.class_mask("softmax", where, x)
     x, alive = numerics.masked(x, mask, axes)
-    return _softmax(x, alive, axes=axes)
+    p = _softmax(x, alive, axes=axes)
+    # Of a masked class 0 is all there is to say: no derivative passes through it, not even NaN.
+    return p if mask is None else jnp.where(mask, p, jnp.zeros_like(p))
 
 
 def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:

@@ -1,0 +1,115 @@
+"""Compiled with what comes before: no row turns NaN, and a poisoned row stays alone."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsoftmax
+
+N, D, C = 64, 16, 33
+RANDOM = np.random.default_rng(0)
+H, W = (RANDOM.normal(size=shape).astype(np.float32) for shape in ((N, D), (D, C)))
+B = RANDOM.normal(size=(1, C)).astype(np.float32)
+Y = RANDOM.integers(C, size=N).astype(np.int32)
+T = RANDOM.dirichlet(np.ones(C), size=N).astype(np.float32)
+
+PREFIXES: dict[str, Callable[[Any, Any], Any]] = {
+    "scaled": lambda h, w: (h @ w) * 1.7,
+    "tempered": lambda h, w: (h @ w + B) / 0.7,
+    "affine": lambda h, w: (h @ w) * 0.3 + B * 1e5,
+    "one column": lambda h, w: h[:, :1] * w[:1] / 0.7 + B,
+    "capped": lambda h, w: 50 * jnp.tanh((h @ w + B) / 50) / 0.7,
+    "centred": lambda h, w: ((h @ w) - jnp.mean(h @ w, -1, keepdims=True)) * 1.3,
+}
+LOSSES: dict[str, Callable[[Any], Any]] = {
+    "integer": lambda x: jaxsoftmax.softmax_cross_entropy_with_integer_labels(x, Y),
+    "distribution": lambda x: jaxsoftmax.softmax_cross_entropy(x, T),
+    "log_softmax": lambda x: -jnp.sum(jnp.maximum(jaxsoftmax.log_softmax(x), -1e30) * T, -1),
+    "logsumexp": lambda x: jaxsoftmax.logsumexp(x, -1) - jnp.max(x, -1),
+    "softmax": lambda x: jnp.sum(jaxsoftmax.softmax(x) * T, -1),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_no_row_turns_nan_under_jit(prefix: str, loss: str) -> None:
+    def row_losses(h: Any) -> Any:
+        return LOSSES[loss](PREFIXES[prefix](h, W))
+
+    @jax.jit
+    def run(h: Any) -> Any:
+        values, vjp = jax.vjp(row_losses, h)
+        return values, vjp(jnp.ones_like(values))[0], PREFIXES[prefix](h, W)
+
+    for magnitude in 10.0 ** np.arange(0, 31, 3):
+        values, gradient, logits = run(H * np.float32(magnitude))
+        assert np.isfinite(logits).all()
+        assert not np.isnan(values).any(), magnitude
+        assert not np.isnan(gradient).any(), magnitude
+        if loss in ("integer", "distribution"):
+            assert np.all(np.asarray(values) >= 0), magnitude
+
+
+# ------------------------------------------------------------------------------------------------
+# Poison
+# ------------------------------------------------------------------------------------------------
+
+X = RANDOM.normal(size=(5, 7)).astype(np.float32)
+LABELS = RANDOM.integers(7, size=5).astype(np.int32)
+
+
+@jax.jit
+def everything(x: Any, y: Any) -> Any:
+    """Values and gradients of every op, a row each."""
+    ops = (
+        jaxsoftmax.softmax,
+        jaxsoftmax.log_softmax,
+        functools.partial(jaxsoftmax.logsumexp, axis=-1),
+        lambda x: jaxsoftmax.softmax_cross_entropy_with_integer_labels(x, y),
+        lambda x: jaxsoftmax.softmax_cross_entropy(x, jnp.abs(X)),
+    )
+    results = []
+    for op in ops:
+        value, vjp = jax.vjp(op, x)
+        results += [value, vjp(jnp.ones_like(value) + jnp.asarray(0.5))[0]]
+    return results
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, "label"])
+def test_a_poisoned_row_leaves_the_others_bit_identical(poison: Any) -> None:
+    clean = everything(X, LABELS)
+    for row in range(len(X)):
+        x, labels = X.copy(), LABELS.copy()
+        if poison == "label":
+            labels[row] = 99
+        else:
+            x[row, row] = poison
+        others = np.arange(len(X)) != row
+        for got, want in zip(everything(x, labels), clean, strict=True):
+            np.testing.assert_array_equal(np.asarray(got)[others], np.asarray(want)[others])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_ignored_poison_leaves_every_gradient_bit_identical(reduction: Any) -> None:
+    f, w = RANDOM.normal(size=(5, 3)).astype(np.float32), W[:3, :7]
+
+    @jax.jit
+    def run(f: Any, labels: Any) -> Any:
+        loss = functools.partial(
+            jaxsoftmax.linear_softmax_cross_entropy, ignore_index=-1, reduction=reduction
+        )
+        return jax.value_and_grad(loss, argnums=(0, 1))(f, w, labels)
+
+    for row in range(5):
+        labels = LABELS.copy()
+        labels[row] = -1
+        clean = run(f, labels)
+        for poison in (np.nan, np.inf):
+            bad = f.copy()
+            bad[row] = poison
+            jax.tree.map(np.testing.assert_array_equal, run(bad, labels), clean)
