@@ -21,7 +21,7 @@ from jaxsoftmax.testing._comparison import Measurement
 from jaxsoftmax.testing._contenders import LINEAR, arguments, contenders
 from jaxsoftmax.testing._modes import Mode
 
-SECONDS = {"quick": 0.6, "full": 3.0}
+SECONDS = {"quick": 0.45, "full": 3.0}
 
 
 class Clock:

@@ -49,6 +49,7 @@ class _Watcher:
     def __init__(self, bar: Progress) -> None:
         self.bar = bar
         self.task = bar.add_task("looking for cases", total=None)
+        self.words = ""
         self.failures: list[str] = []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -57,6 +58,9 @@ class _Watcher:
     def pytest_runtest_logstart(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
         name, _, case = location[2].partition("[")
         words = f"{name.removeprefix('bench_')} {case.rstrip(']').rpartition(' ')[0]}"
+        if words != self.words and not self.bar.console.is_terminal:
+            self.bar.console.print(words)  # a file shows no bar
+        self.words = words
         self.bar.update(self.task, description=words)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
