@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import jaxsoftmax
-from tests.contract import BEHAVIOURS, ROWS
+from tests.contract import BEHAVIOURS, ROWS, page
 from tests.contract.tables import LOSS, PER_CLASS, Row
 
 MODES = [
@@ -148,3 +148,7 @@ def test_behaviours(behaviour: Any) -> None:
 def test_every_number_of_the_contract_is_checked() -> None:
     numbers = {row.number for row in ROWS} | {b.number for b in BEHAVIOURS}
     assert numbers == set(range(1, 81))
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert page.PAGE.read_text() == page.page(), "run python -m tests.contract.page"

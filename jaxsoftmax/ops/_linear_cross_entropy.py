@@ -105,7 +105,7 @@ def linear_softmax_cross_entropy(
         raise ValueError(f'{NAME}: reduction must be "mean", "sum" or "none", got {reduction!r}.')
     plan = Plan(options, _block(rows, classes, like.dtype, block_size, memory_budget))
 
-    problem = (f.reshape(rows, -1), w, b, y, cw)
+    problem = (f.reshape(rows, f.shape[-1]), w, b, y, cw)
     if reduction == "none":
         losses = row_losses(*problem, masks, plan=plan)
         losses = losses if u is None else numerics.scaled(losses, u)

@@ -100,7 +100,7 @@ def exponentials(x: Array, largest: Array) -> Array:
 
 def largest_exponential(largest: Array) -> Array:
     """exp(m - M), the exponential of the largest class."""
-    return jnp.exp(largest - shift(largest))
+    return exponentials(largest, largest)
 
 
 def at_maximum(x: Array, largest: Array) -> Array:
