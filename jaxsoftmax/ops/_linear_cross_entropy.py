@@ -16,6 +16,7 @@ from . import _numerics as numerics
 from ._blocks import block_rows
 from ._linear_stream import Masks, Plan, row_losses, total_loss
 from ._options import Options
+from ._product import product_dtype
 
 NAME = "linear_softmax_cross_entropy"
 Reduction = Literal["mean", "sum", "none"]
@@ -132,7 +133,7 @@ def _operands(features: Any, kernel: Any, bias: Any) -> tuple[Array, Array, Arra
             f"{NAME}: features must have the shape (..., {w.shape[0]}) to go with a kernel of "
             f"shape {w.shape}, got {f.dtype}{list(f.shape)}."
         )
-    dtype = jnp.promote_types(numerics.wide(w[:0]).dtype, numerics.wide(f[..., :0]).dtype)
+    dtype = product_dtype(numerics.wide(f[..., :0]).dtype, numerics.wide(w[:0]).dtype)
     like: Any = jax.ShapeDtypeStruct((*f.shape[:-1], w.shape[1]), dtype)
     arguments.class_axes(NAME, -1, like)
     if bias is None:

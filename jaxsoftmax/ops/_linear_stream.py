@@ -283,7 +283,7 @@ def _total_jvp(
 ) -> Array:
     pairs = [(g, dot) for g, dot in zip(gradient, dots, strict=False) if dot is not None]
     terms = [jnp.sum(numerics.wide(g) * numerics.wide(dot)) for g, dot in pairs]
-    dtype = functools.reduce(jnp.promote_types, (term.dtype for term in terms))
+    dtype = functools.reduce(product_dtype, (term.dtype for term in terms))
     return functools.reduce(jnp.add, (term.astype(dtype) for term in terms))
 
 
