@@ -21,6 +21,7 @@ def run(path: Path, size: str, only: str | None, console: Console) -> int:
         str(FOLDER),
         *("-p", "pytest_benchmark.plugin"),
         *("-p", "no:terminal"),
+        *("-W", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning"),
         f"--size={size}",
         f"--benchmark-json={path}",
         "--benchmark-quiet",
