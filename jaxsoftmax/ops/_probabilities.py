@@ -1,11 +1,11 @@
 r"""Softmax once more, from statistics that are already known: what log-space ops keep.
 
-Notation   x logits, m = max x, S = Σ exp(x - m); ẋ, ṗ tangents; x̄, p̄ cotangents.
-Primal     p = exp((x - m) - log S)
-JVP, VJP   those of softmax in x; m and log S are functions of x already accounted for
+Notation   x logits, m = max x, M the shift, S = Σ exp(x - M); ẋ, ṗ tangents; x̄, p̄ cotangents.
+Primal     p = exp(x - M) / S
+JVP, VJP   those of softmax in x; m and S are functions of x already accounted for
 Saved      p
 
-log_softmax and logsumexp keep (x, m, log S) between their passes: x is alive anyway, the other two
+log_softmax and logsumexp keep (x, m, 1 / S) between their passes: x is alive anyway, the other two
 are one number a row, and forming p again from *shifted* terms costs one exponential. (Forming it as
 exp(x - logsumexp(x)) would not do: at large offsets the rounding of the logsumexp is all of p.)
 """
@@ -24,32 +24,36 @@ from ._softmax import jacobian_product
 
 
 class Kept(NamedTuple):
-    """Logits and their row statistics; `max` and `log_total` carry no derivative."""
+    """Logits and their row statistics, which carry no derivative."""
 
     x: Array
     max: Array
-    log_total: Array
+    scale: Array  # 1 / S
+    others: Array  # 1 - max p
 
 
-def keep(x: Array, statistics: numerics.RowStatistics) -> Kept:
-    """The residuals of an op on `x`."""
-    return Kept(x, lax.stop_gradient(statistics.max), lax.stop_gradient(statistics.log_total))
+def keep(x: Array, largest: Array, axes: numerics.Axes) -> Kept:
+    """The residuals of an op on `x`, whose row maximum is `largest`."""
+    wide, largest = lax.stop_gradient(numerics.wide(x)), lax.stop_gradient(largest)
+    row = numerics.row_statistics(wide, largest, axes)
+    one = jnp.ones_like(row.ties)
+    scale = one / (row.total * numerics.largest_exponential(largest))
+    return Kept(x, largest, scale, ((row.ties - one) + row.rest) / row.total)
 
 
 def probabilities(kept: Kept, axes: numerics.Axes) -> Array:
     """softmax(x), in float32 or wider."""
-    return _probabilities(numerics.wide(kept.x), kept.max, kept.log_total, axes=axes)
+    return _probabilities(numerics.wide(kept.x), kept.max, kept.scale, axes=axes)
 
 
 @custom_rules
-def _probabilities(x: Array, largest: Array, log_total: Array, *, axes: numerics.Axes) -> Array:
+def _probabilities(x: Array, largest: Array, scale: Array, *, axes: numerics.Axes) -> Array:
     del axes
-    # An infinite maximum has no distribution under it: inf - inf makes all of the row NaN.
-    return jnp.exp(numerics.shifted(x, largest) - (log_total + (largest - largest)))
+    return numerics.exponentials(x, largest) * scale
 
 
-def _fwd(x: Array, largest: Array, log_total: Array, *, axes: numerics.Axes) -> tuple[Array, Array]:
-    p = _probabilities(x, largest, log_total, axes=axes)
+def _fwd(x: Array, largest: Array, scale: Array, *, axes: numerics.Axes) -> tuple[Array, Array]:
+    p = _probabilities(x, largest, scale, axes=axes)
     return p, p
 
 
