@@ -1,6 +1,6 @@
 """How accurate: errors against mpmath of this library, jax.nn, optax and, where installed, PyTorch.
 
-    python -m bench.accuracy            all of it, about 10 minutes, into bench/results
+    python -m bench.accuracy            all of it, about 6 minutes, into bench/results
     python -m bench.accuracy --quick    small problems, a minute, printed only
 
 Every library computes value, VJP, JVP and Hessian-vector product of the same ten problems
@@ -87,9 +87,9 @@ def _compiled(op: Op) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 def with_torch(name: str, problem: truth.Problem) -> Results:
     """(value, vjp, jvp, hvp) of an op in PyTorch."""
-    import torch
-    import torch.nn.functional as F
-    from torch import func
+    import torch  # noqa: PLC0415 - optional
+    from torch import func  # noqa: PLC0415
+    from torch.nn import functional  # noqa: PLC0415
 
     def tensor(array: np.ndarray) -> Any:
         if array.dtype == jnp.bfloat16:
@@ -101,8 +101,8 @@ def with_torch(name: str, problem: truth.Problem) -> Results:
         "softmax": lambda x: torch.softmax(x, -1),
         "log_softmax": lambda x: torch.log_softmax(x, -1),
         "logsumexp": lambda x: torch.logsumexp(x, -1),
-        truth.INTEGER: lambda x: F.cross_entropy(x, labels, reduction="none"),
-        "softmax_cross_entropy": lambda x: F.cross_entropy(x, targets, reduction="none"),
+        truth.INTEGER: lambda x: functional.cross_entropy(x, labels, reduction="none"),
+        "softmax_cross_entropy": lambda x: functional.cross_entropy(x, targets, reduction="none"),
     }[name]
     out = f(x)
     bar = cotangent if out.ndim == 2 else torch.ones_like(out)
@@ -112,7 +112,8 @@ def with_torch(name: str, problem: truth.Problem) -> Results:
 
     results = (out, vjp(x), *(func.jvp(g, (x,), (tangent,))[1] for g in (f, vjp)))
     dtype = problem.x.dtype
-    return tuple(np.asarray(r.detach().double().numpy()).astype(dtype) for r in results)  # type: ignore[return-value]
+    arrays = (r.detach().double().numpy().astype(dtype) for r in results)
+    return next(arrays), next(arrays), next(arrays), next(arrays)
 
 
 def libraries() -> dict[str, Callable[[str, truth.Problem], Results]]:
@@ -185,9 +186,7 @@ def processor() -> str:
 def worst(records: list[dict[str, Any]], library: str, op: str, dtype: str) -> dict[str, float]:
     """The worst error of each kind over the distributions."""
     chosen = [
-        r["errors"]
-        for r in records
-        if (r["library"], r["op"], r["dtype"]) == (library, op, dtype)
+        r["errors"] for r in records if (r["library"], r["op"], r["dtype"]) == (library, op, dtype)
     ]
     return {kind: max(e[kind] for e in chosen) for kind in chosen[0]}
 
@@ -207,20 +206,19 @@ def markdown(records: list[dict[str, Any]], about: dict[str, Any]) -> str:
     lines = [
         "# Accuracy",
         "",
-        "Written by `python -m bench.accuracy`. The largest error over ten distributions of logits:",
+        "Written by `python -m bench.accuracy`. The largest error over ten kinds of logits:",
         ", ".join(truth.DISTRIBUTIONS) + ".",
         "",
-        f"Measured on {about['processor']} with JAX {about['jax']} and optax {about['optax']};"
-        f" the truth is {about['reference']}, at every entry.",
+        f"Processor: {about['processor']}; JAX {about['jax']}, optax {about['optax']}.",
+        f"The truth: {about['reference']}, at every entry.",
         "",
         "- value: units in the last place (of the dtype of the result).",
-        "- VJP, JVP, HVP: error over the largest Σⱼ |Jᵢⱼ||vⱼ| of the row, in eps. HVP is the"
-        " derivative of the VJP along a random direction.",
-        "- p − e_y: relative error of the worst element of the gradient, label entry included,"
-        " in eps.",
-        "- Losses of half types are returned in float32 here, and their value and JVP are measured"
-        " in float32; optax and PyTorch return the dtype of the logits.",
-        "- Results below the smallest normal number count as right if they are as small.",
+        "- VJP, JVP, HVP: error over the largest Σⱼ |Jᵢⱼ||vⱼ| of the row, in eps.",
+        "- HVP is the derivative of the VJP along a random direction.",
+        "- p − e_y: relative error of the worst element, label entry included, in eps.",
+        "- Losses of half types are returned, and so measured, in float32; optax and PyTorch",
+        "  return the dtype of the logits.",
+        "- Below the smallest normal number any result as small counts as right.",
     ]
     dtypes = list(dict.fromkeys(r["dtype"] for r in records))
     for dtype in dtypes:

@@ -1,4 +1,4 @@
-"""The figures promised, on small samples of ten hard distributions; and that they are no formality."""
+"""The figures promised, on small samples of hard distributions; and that they are no formality."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import jaxsoftmax
@@ -65,7 +64,9 @@ def misses(op: str, dtype: str) -> list[str]:
     run = derivatives(op)
     found = []
     for problem, truths, name in zip(
-        problems(dtype), true(dtype), (n for n in truth.DISTRIBUTIONS if n != "1e5 classes"),
+        problems(dtype),
+        true(dtype),
+        (n for n in truth.DISTRIBUTIONS if n != "1e5 classes"),
         strict=True,
     ):
         arrays = jax.tree.map(jnp.asarray, problem)

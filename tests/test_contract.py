@@ -138,9 +138,7 @@ def test_modes_are_strict() -> None:
     assert jax.config.jax_numpy_rank_promotion == "raise"
 
 
-@pytest.mark.parametrize(
-    "behaviour", BEHAVIOURS, ids=lambda b: f"{b.number}-{b.check.__name__}"
-)
+@pytest.mark.parametrize("behaviour", BEHAVIOURS, ids=lambda b: f"{b.number}-{b.check.__name__}")
 def test_behaviours(behaviour: Any) -> None:
     behaviour.check()
 

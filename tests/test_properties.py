@@ -52,7 +52,11 @@ def test_a_shift_changes_nothing(x: Any, y: Any, shift: int) -> None:
 def test_a_permutation_permutes(x: Any, y: Any, order: list[int]) -> None:
     p, log_p, loss, gradient = results(x, y)
     moved = results(x[order], order.index(y))
-    for got, want in zip(moved, (p[jnp.array(order)], log_p[jnp.array(order)], loss, gradient[jnp.array(order)]), strict=True):
+    for got, want in zip(
+        moved,
+        (p[jnp.array(order)], log_p[jnp.array(order)], loss, gradient[jnp.array(order)]),
+        strict=True,
+    ):
         close(got, want, np.abs(want) + 1e-300)
 
 
@@ -61,7 +65,9 @@ def split(x: Any, t: Any) -> Any:
     """The same distribution, its first class split in two equal ones."""
     first = x[:1] - jnp.log(jnp.asarray(2.0))
     halves = jnp.concatenate([first, first, x[1:]])
-    return softmax(halves), softmax_cross_entropy(halves, jnp.concatenate([t[:1] / 2, t[:1] / 2, t[1:]]))
+    return softmax(halves), softmax_cross_entropy(
+        halves, jnp.concatenate([t[:1] / 2, t[:1] / 2, t[1:]])
+    )
 
 
 @few
@@ -90,7 +96,13 @@ def test_a_row_twice_is_a_row_of_weight_two(f: Any, y: int) -> None:
 def both_modes(x: Any, v: Any, c: Any, y: Any) -> Any:
     """(⟨c, J v⟩, ⟨Jᵀ c, v⟩, their scale) of each op."""
     found = []
-    ops = (softmax, log_softmax, logsumexp, lambda x: integer_ce(x, y), lambda x: softmax_cross_entropy(x, jnp.abs(c)))
+    ops = (
+        softmax,
+        log_softmax,
+        logsumexp,
+        lambda x: integer_ce(x, y),
+        lambda x: softmax_cross_entropy(x, jnp.abs(c)),
+    )
     for op in ops:
         out, vjp = jax.vjp(op, x)
         bar = c if out.ndim else c[0]

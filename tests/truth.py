@@ -102,8 +102,8 @@ class Truth:
     """Value and derivatives of an op, each `(rows, ...)`.
 
     vjp is the gradient of Σ cotangent ∘ value (of Σ value for one value a row), jvp the derivative
-    of the value along the tangent, hvp the derivative of vjp along the tangent. The scale of each is,
-    row by row, the largest Σⱼ |Jᵢⱼ||vⱼ|: a sum whose terms cancel cannot be known better than that.
+    of the value along the tangent, hvp the derivative of vjp along the tangent. The scale of each
+    is, row by row, the largest Σⱼ |Jᵢⱼ||vⱼ|: a sum whose terms cancel cannot be known any better.
     """
 
     value: Exact

@@ -90,11 +90,23 @@ MASKS = [
             Row(48, "logsumexp", (1.0, under, 2.0), LSE, P, where=SECOND),
             Row(48, "CE", (1.0, under, 2.0), -LOG_P[0], P, 0, where=SECOND),
             Row(
-                48, "soft CE", (1.0, under, 2.0), 0.8132616875182228, P, (0.5, 0.0, 0.5),
+                48,
+                "soft CE",
+                (1.0, under, 2.0),
+                0.8132616875182228,
+                P,
+                (0.5, 0.0, 0.5),
                 where=SECOND,
             ),
             Row(
-                50, "CE", (1.0, under, 2.0), INF, P, 1, where=SECOND, gradient=(P[0], 0.0, P[2]),
+                50,
+                "CE",
+                (1.0, under, 2.0),
+                INF,
+                P,
+                1,
+                where=SECOND,
+                gradient=(P[0], 0.0, P[2]),
                 note="an impossible class",
             ),
         )
@@ -127,7 +139,7 @@ OPTIONS = [
         hessian=((0.16673928, 0.0, -0.15462500), ZERO3, (-0.15462500, 0.0, 0.14251073))),
     Row(60, "CE", (1.0, NAN, 2.0), 0.0, ZERO3, 0, where=NONE3, options=Z, gradient=ZERO3),
     Row(60, "CE", (1e30, 0.0, 0.0), INF, (1.0, 0.0, 0.0), 0, options=Z,
-        gradient=(1e30, 0.0, 0.0), hessian=((1.0, 0.0, 0.0), ZERO3, ZERO3), note="true: λ 1e60 overflows"),
+        gradient=(1e30, 0.0, 0.0), hessian=((1.0, 0.0, 0.0), ZERO3, ZERO3), note="it overflows"),
 ]  # fmt: skip
 
 ROWS: list[Row] = [*INFINITIES, *LABELS, *MASKS, *OPTIONS]

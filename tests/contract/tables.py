@@ -23,9 +23,9 @@ PER_CLASS = {"softmax": jaxsoftmax.softmax, "log_softmax": jaxsoftmax.log_softma
 class Row:
     """One row of logits in float32, and what an op makes of it.
 
-    Derivatives follow from p: diag(p) - p pᵀ for softmax, I - 1 pᵀ for log_softmax, p for logsumexp,
-    T p - t for losses, and T (diag(p) - p pᵀ) for the Hessians; where that is not what is right,
-    they are given.
+    Derivatives follow from p: diag(p) - p pᵀ for softmax, I - 1 pᵀ for log_softmax, p for
+    logsumexp, T p - t for losses, and T (diag(p) - p pᵀ) for the Hessians; where that is not what
+    is right, they are given.
     """
 
     number: int
