@@ -8,5 +8,6 @@ from ._cross_entropy import (
 from ._linear_cross_entropy import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from ._log_softmax import log_softmax as log_softmax
 from ._logsumexp import logsumexp as logsumexp
+from ._loss_stats import LossStats as LossStats
 from ._softmax import softmax as softmax
 from ._softmax import softmax_jacobian as softmax_jacobian

@@ -145,8 +145,8 @@ def _vjp(
 stream.defrules(_fwd, _jvp, _vjp, symbolic_zeros=True)
 
 
-# Measured on CPU: at 512 to 1024 rows the sums of a block, which go to memory, no longer count beside
-# its products; 64 MiB of logits still come from the same pages at every block.
+# Measured on CPU: from 512 rows on the sums of a block, which go to memory, no longer count beside
+# its products, and 64 MiB of logits still come from the same pages in every block.
 _ROWS = 1024
 _BUDGET = 64 << 20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, overload
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,54 @@ from . import _arguments as arguments
 from . import _numerics as numerics
 from ._blocks import block_rows
 from ._linear_stream import Masks, Plan, row_losses, total_loss
+from ._loss_stats import LossStats
 from ._options import Options
 from ._product import product_dtype
 
 NAME = "linear_softmax_cross_entropy"
 Reduction = Literal["mean", "sum", "none"]
+
+
+@overload
+def linear_softmax_cross_entropy(
+    features: ArrayLike,
+    kernel: ArrayLike,
+    labels: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    where: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    logit_softcap: float | None = None,
+    class_weights: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    return_stats: Literal[False] = False,
+    block_size: int | None = None,
+    memory_budget: int | None = None,
+) -> Array: ...
+
+
+@overload
+def linear_softmax_cross_entropy(
+    features: ArrayLike,
+    kernel: ArrayLike,
+    labels: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    where: ArrayLike | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    logit_softcap: float | None = None,
+    class_weights: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    return_stats: Literal[True],
+    block_size: int | None = None,
+    memory_budget: int | None = None,
+) -> tuple[Array, LossStats]: ...
 
 
 def linear_softmax_cross_entropy(
@@ -36,9 +79,10 @@ def linear_softmax_cross_entropy(
     logit_softcap: float | None = None,
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
+    return_stats: bool = False,
     block_size: int | None = None,
     memory_budget: int | None = None,
-) -> Array:
+) -> Array | tuple[Array, LossStats]:
     r"""Cross-entropy of a linear classifier, without ever holding the logits.
 
     .. math:: L_i = -\log \operatorname{softmax}(f_i W + b)_{y_i}
@@ -65,12 +109,13 @@ def linear_softmax_cross_entropy(
       logit_softcap: c > 0, replaces logits x by c tanh(x / c).
       class_weights: `(C,)`, multiplies the (smoothed) target of each class.
       ignore_index: rows with this label do not count. For integer labels.
+      return_stats: also return the `LossStats` of the rows, from the same pass.
       block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
       memory_budget: bytes that the logits of a block may take, or None for 64 MiB.
 
     Returns:
       A scalar, or the weighted loss of each row `(...)` with reduction "none"; in float32, or in
-      float64 if an argument is.
+      float64 if an argument is. With `return_stats` a pair of that and the `LossStats`.
 
     Raises:
       TypeError: an argument has a dtype that makes no sense here.
@@ -104,19 +149,36 @@ def linear_softmax_cross_entropy(
     masks = _masks(where, like, ignored, u)
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f'{NAME}: reduction must be "mean", "sum" or "none", got {reduction!r}.')
-    plan = Plan(options, _block(rows, classes, like.dtype, block_size, memory_budget))
+    block = _block(rows, classes, like.dtype, block_size, memory_budget)
+    plan = Plan(options, block, jnp.dtype(like.dtype), return_stats)
 
     problem = (f.reshape(rows, f.shape[-1]), w, b, y, cw)
     if reduction == "none":
-        losses = row_losses(*problem, masks, plan=plan)
-        losses = losses if u is None else numerics.scaled(losses, u)
-        return losses.reshape(batch)
-    u = jnp.ones(rows, like.dtype) if u is None else u
+        losses, stats = row_losses(*problem, masks, plan=plan)
+        loss = (losses if u is None else numerics.scaled(losses, u)).reshape(batch)
+    else:
+        loss, stats = total_loss(
+            *problem, _shares(u, rows, masks, plan, reduction), masks, plan=plan
+        )
+    return loss if stats is None else (loss, _shaped(stats, batch))
+
+
+def _shares(
+    weights: Array | None, rows: int, masks: Masks, plan: Plan, reduction: Reduction
+) -> Array:
+    """What the loss of each row is multiplied by before they are added up."""
+    u = jnp.ones(rows, plan.dtype) if weights is None else weights
     u = u if masks.keep is None else jnp.where(masks.keep, u, jnp.zeros_like(u))
-    if reduction == "mean":
-        total = jnp.sum(u)
-        u = u / jnp.where(total == 0, jnp.ones_like(total), total)
-    return total_loss(*problem, u, masks, plan=plan)
+    if reduction == "sum":
+        return u
+    total = jnp.sum(u)
+    return u / jnp.where(total == 0, jnp.ones_like(total), total)
+
+
+def _shaped(stats: LossStats, batch: tuple[int, ...]) -> LossStats:
+    """Statistics in the batch shape, with a prediction that can index."""
+    shaped = LossStats(*(value.reshape(batch) for value in stats))
+    return shaped._replace(prediction=shaped.prediction.astype(jnp.int32))
 
 
 def _operands(features: Any, kernel: Any, bias: Any) -> tuple[Array, Array, Array | None, Any]:

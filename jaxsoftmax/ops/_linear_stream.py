@@ -29,9 +29,10 @@ from jaxsoftmax.autodiff import custom_rules
 
 from . import _arguments as arguments
 from . import _numerics as numerics
-from ._blocks import stream
+from ._blocks import Flags, stream
 from ._distribution_loss import distribution_loss
 from ._integer_loss import integer_loss
+from ._loss_stats import LossStats, loss_stats
 from ._options import Options
 from ._product import product, product_dtype
 
@@ -59,6 +60,12 @@ class Plan(NamedTuple):
 
     options: Options
     block: int  # rows in a block
+    dtype: Any  # of the losses
+    stats: bool  # whether LossStats come with them
+
+
+# Losses, and the statistics if the plan says so.
+Losses = tuple[Array, LossStats | None]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -76,11 +83,12 @@ class _Losses:
 
     plan: Plan
 
-    def __call__(self, *args: Any) -> tuple[None, Array]:
+    def __call__(self, *args: Any) -> tuple[None, tuple[Array, LossStats | None]]:
         problem, masks = Problem(*args[:5]), Masks(*args[5:])
         features = _kept(problem.features, masks.keep)
         z = _logits(features, problem.kernel, problem.bias)
-        return None, _losses(z, problem.labels, problem.class_weights, masks, self.plan)
+        losses = _losses(z, problem.labels, problem.class_weights, masks, self.plan)
+        return None, (losses, _stats(z, problem.labels, masks, self.plan))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +98,7 @@ class _Gradients:
     plan: Plan
     asked: Problem
 
-    def __call__(self, *args: Any) -> tuple[Problem, tuple[Array, Problem]]:
+    def __call__(self, *args: Any) -> tuple[Problem, tuple[Losses, Problem]]:
         problem, masks, weights = Problem(*args[:5]), Masks(*args[5:8]), args[8]
         asked, features = self.asked, _kept(problem.features, masks.keep)
         z = _logits(features, problem.kernel, problem.bias)
@@ -104,7 +112,8 @@ class _Gradients:
         g, bars = back(weights)
         f_bar, w_bar, b_bar = _linear_bars(g, features, problem.kernel, asked)
         shared = Problem(None, w_bar, b_bar, None, bars.get("class_weights"))
-        return shared, (loss, Problem(f_bar, None, None, bars.get("labels"), None))
+        out = loss, _stats(z, problem.labels, masks, self.plan)
+        return shared, (out, Problem(f_bar, None, None, bars.get("labels"), None))
 
 
 def _linear_bars(g: Array, features: Array, kernel: Array, asked: Problem) -> tuple[Any, Any, Any]:
@@ -148,9 +157,7 @@ def _losses(
 ) -> Array:
     """L of every row of a block of logits."""
     options = plan.options
-    mask = masks.classes if masks.entries is None else masks.entries
-    keep = None if masks.keep is None else masks.keep[:, None]
-    x, _ = options.logits(z, mask, 1)
+    x, mask, keep = _seen(z, masks, options)
     if arguments.are_classes(labels):
         target = options.target(labels[:, None], x, mask, keep, class_weights, None, 1)
         losses = integer_loss(x, *target, axis=1, z_loss=options.z_loss)
@@ -160,19 +167,33 @@ def _losses(
     return losses[:, 0]
 
 
+def _stats(z: Array, labels: Array, masks: Masks, plan: Plan) -> LossStats | None:
+    if not plan.stats:
+        return None
+    x, _, keep = _seen(z, masks, plan.options)
+    labels = labels[:, None] if arguments.are_classes(labels) else labels
+    return loss_stats(x, labels, keep)
+
+
+def _seen(z: Array, masks: Masks, options: Options) -> tuple[Array, Array | None, Array | None]:
+    """Logits as the loss sees them, the mask of the classes and that of the rows."""
+    mask = masks.classes if masks.entries is None else masks.entries
+    return options.logits(z, mask, 1)[0], mask, None if masks.keep is None else masks.keep[:, None]
+
+
 # ------------------------------------------------------------------------------------------------
 # All rows
 # ------------------------------------------------------------------------------------------------
 
 
-def _stream_losses(problem: Problem, masks: Masks, plan: Plan) -> Array:
-    losses: Array = stream(*problem, *masks, body=_Losses(plan), cut=_CUT, size=plan.block)[1]
+def _stream_losses(problem: Problem, masks: Masks, plan: Plan) -> Losses:
+    losses: Losses = stream(*problem, *masks, body=_Losses(plan), cut=_CUT, size=plan.block)[1]
     return losses
 
 
 def _stream_gradients(
-    problem: Problem, masks: Masks, weights: Array, plan: Plan, asked: tuple[bool, ...]
-) -> tuple[Array, Problem]:
+    problem: Problem, masks: Masks, weights: Array, plan: Plan, asked: Flags
+) -> tuple[Losses, Problem]:
     """L of every row, and the gradient of Σ u L in the arguments that are `asked` for."""
     body = _Gradients(plan, Problem(*asked))
     shared, (losses, own) = stream(
@@ -201,10 +222,15 @@ def row_losses(
     masks: Masks,
     *,
     plan: Plan,
-) -> Array:
-    """L of every row, (N,), in float32 or wider."""
+) -> Losses:
+    """L of every row, (N,), in float32 or wider, and what else the rows tell."""
     problem = Problem(features, kernel, bias, labels, class_weights)
     return _stream_losses(problem, masks, plan)
+
+
+def _no_stats(plan: Plan) -> Any:
+    """The tangent of the statistics."""
+    return LossStats(*[None] * 4) if plan.stats else None  # type: ignore[arg-type]
 
 
 class _Saved(NamedTuple):
@@ -212,31 +238,34 @@ class _Saved(NamedTuple):
     masks: Masks
 
 
-def _rows_fwd(*args: Any, plan: Plan, perturbed: tuple[bool, ...]) -> tuple[Array, _Saved]:
+def _rows_fwd(*args: Any, plan: Plan, perturbed: Flags) -> tuple[Losses, _Saved]:
     *problem, masks = args
     return row_losses(*args, plan=plan), _Saved(Problem(*problem), masks)
 
 
-def _rows_jvp(saved: _Saved, *dots: Any, plan: Plan, perturbed: tuple[bool, ...]) -> Array:
+def _rows_jvp(saved: _Saved, *dots: Any, plan: Plan, perturbed: Flags) -> tuple[Array, Any]:
     problem, masks = saved
+    bare = plan._replace(stats=False)
 
     def losses(moving: dict[str, Any]) -> Array:
-        return _stream_losses(problem._replace(**moving), masks, plan)
+        return _stream_losses(problem._replace(**moving), masks, bare)[0]
 
     tangents = {n: d for n, d in zip(Problem._fields, dots, strict=False) if d is not None}
     primals = {name: getattr(problem, name) for name in tangents}
     losses_dot: Array = jax.jvp(losses, (primals,), (tangents,))[1]
-    return losses_dot
+    return losses_dot, _no_stats(plan)
 
 
 def _rows_vjp(
-    saved: _Saved, losses_bar: Array, *, plan: Plan, perturbed: tuple[bool, ...]
+    saved: _Saved, out_bar: tuple[Array, Any], *, plan: Plan, perturbed: Flags
 ) -> tuple[Any, ...]:
+    losses_bar, _ = out_bar
+    bare = plan._replace(stats=False)
     # Where the cotangent is 0 nothing is asked for, so nothing comes back, not even NaN.
     keep = losses_bar != 0
     keep = keep if saved.masks.keep is None else keep & saved.masks.keep
     masks = saved.masks._replace(keep=keep)
-    _, gradient = _stream_gradients(saved.problem, masks, losses_bar, plan, perturbed[:5])
+    _, gradient = _stream_gradients(saved.problem, masks, losses_bar, bare, perturbed[:5])
     return (*gradient, None)
 
 
@@ -259,37 +288,43 @@ def total_loss(
     masks: Masks,
     *,
     plan: Plan,
-) -> Array:
-    """Σ u L, in float32 or wider."""
-    problem = Problem(features, kernel, bias, labels, class_weights)
-    return _total(_stream_losses(problem, masks, plan), weights)
+) -> Losses:
+    """Σ u L, in float32 or wider, and what else the rows tell."""
+    losses, stats = row_losses(features, kernel, bias, labels, class_weights, masks, plan=plan)
+    return _total(losses, weights), stats
 
 
 def _total(losses: Array, weights: Array) -> Array:
     return jnp.sum(numerics.scaled(losses, weights.astype(losses.dtype)))
 
 
-def _total_fwd(
-    *args: Any, plan: Plan, perturbed: tuple[bool, ...]
-) -> tuple[Array, tuple[Any, ...]]:
+def _total_fwd(*args: Any, plan: Plan, perturbed: Flags) -> tuple[Losses, tuple[Any, ...]]:
     *problem, weights, masks = args
-    losses, gradient = _stream_gradients(Problem(*problem), masks, weights, plan, perturbed[:5])
+    (losses, stats), gradient = _stream_gradients(
+        Problem(*problem), masks, weights, plan, perturbed[:5]
+    )
     weights_bar = losses.astype(weights.dtype) if perturbed[5] else None
-    return _total(losses, weights), (*gradient, weights_bar)
+    return (_total(losses, weights), stats), (*gradient, weights_bar)
 
 
 def _total_jvp(
-    gradient: tuple[Any, ...], *dots: Any, plan: Plan, perturbed: tuple[bool, ...]
-) -> Array:
+    gradient: tuple[Any, ...], *dots: Any, plan: Plan, perturbed: Flags
+) -> tuple[Array, Any]:
     pairs = [(g, dot) for g, dot in zip(gradient, dots, strict=False) if dot is not None]
     terms = [jnp.sum(numerics.wide(g) * numerics.wide(dot)) for g, dot in pairs]
-    dtype = functools.reduce(product_dtype, (term.dtype for term in terms))
-    return functools.reduce(jnp.add, (term.astype(dtype) for term in terms))
+    total_dot = functools.reduce(jnp.add, (term.astype(plan.dtype) for term in terms))
+    return total_dot, _no_stats(plan)
 
 
 def _total_vjp(
-    gradient: tuple[Any, ...], total_bar: Array, *, plan: Plan, perturbed: tuple[bool, ...]
+    gradient: tuple[Any, ...],
+    out_bar: tuple[Array, Any],
+    *,
+    plan: Plan,
+    perturbed: Flags,
 ) -> tuple[Any, ...]:
+    total_bar, _ = out_bar
+
     def times_bar(g: Array) -> Array:
         wide = numerics.wide(g)
         return numerics.scaled(wide, total_bar.astype(wide.dtype)).astype(g.dtype)

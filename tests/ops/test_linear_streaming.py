@@ -366,8 +366,8 @@ F, W, Y = jnp.zeros((4, 3)), jnp.zeros((3, 2)), jnp.zeros(4, jnp.int32)
             {"ignore_index": 1},
             ValueError,
             (
-                "ignore_index goes with integer labels, got float32 labels. Give the rows to leave out "
-                "the weight 0."
+                "ignore_index goes with integer labels, got float32 labels. Give the rows to leave "
+                "out the weight 0."
             ),
         ),
         (
@@ -393,8 +393,8 @@ F, W, Y = jnp.zeros((4, 3)), jnp.zeros((3, 2)), jnp.zeros(4, jnp.int32)
             {},
             TypeError,
             (
-                "features must be floating point, got int32[4, 3]. Write features.astype(jnp.float32); "
-                "were the arguments swapped?"
+                "features must be floating point, got int32[4, 3]. "
+                "Write features.astype(jnp.float32); were the arguments swapped?"
             ),
         ),
     ],
@@ -403,3 +403,41 @@ def test_errors_are_sentences(args, options, error, message):
     with pytest.raises(error) as caught:
         linear_softmax_cross_entropy(*args, **options)
     assert str(caught.value) == f"linear_softmax_cross_entropy: {message}"
+
+
+# ------------------------------------------------------------------------------------------------
+# Statistics
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("distributions", [False, True])
+def test_statistics_come_with_the_loss(reduction, distributions):
+    features, kernel, bias, weights, labels = problem(jnp.float32)
+    weights = weights.at[3].set(0)
+    targets = jax.nn.one_hot(labels, C) * 0.5 + 0.1
+
+    def loss(kernel):
+        given = targets if distributions else labels
+        options = {"weights": weights, "reduction": reduction, "block_size": 4}
+        return linear_softmax_cross_entropy(
+            features, kernel, given, bias, return_stats=True, **options
+        )
+
+    logits = features @ kernel + bias[None, :]
+    log_p = jax.nn.log_softmax(logits)
+    t = targets if distributions else jax.nn.one_hot(labels, C)
+    expected = (
+        jax.nn.logsumexp(logits, -1),
+        jnp.sum(t * log_p, -1),
+        jnp.argmax(logits, -1).astype(jnp.float32),
+        -jnp.sum(jnp.exp(log_p) * log_p, -1),
+    )
+    left_out = (0, 0, -1, 0)
+    gradient, stats = jax.jacrev(loss, has_aux=True)(kernel)
+    for statistic, right, other in zip(stats, expected, left_out, strict=True):
+        np.testing.assert_allclose(statistic, right.at[3].set(other), rtol=2e-6)
+    assert stats.prediction.dtype == jnp.int32
+    np.testing.assert_allclose(
+        gradient, jax.jacrev(lambda kernel: loss(kernel)[0])(kernel), rtol=1e-6
+    )
