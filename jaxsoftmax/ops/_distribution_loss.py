@@ -33,7 +33,8 @@ from ._softmax import softmax
 @custom_rules
 def distribution_loss(x: Array, t: Array, keep: Array | None, *, axis: int, z_loss: float) -> Array:
     """L of every row, the class axis kept with length 1; x and t in float32 or wider."""
-    row = numerics.row_statistics(_seen(x, keep), (axis,))
+    x = _seen(x, keep)
+    row = numerics.row_statistics(x, numerics.row_max(x, (axis,)), (axis,))
     return _loss(x, t, keep, row, axis, z_loss)
 
 
@@ -59,16 +60,16 @@ def _value_and_gradient(
     axis: int, z_loss: float, x: Array, t: Array, keep: Array | None
 ) -> tuple[Array, Array]:
     x = _seen(x, keep)
-    row = numerics.row_statistics(x, (axis,))
+    row = numerics.row_statistics(x, numerics.row_max(x, (axis,)), (axis,))
     loss = _loss(x, t, keep, row, axis, z_loss)
 
     # g = T p - t + 2λ s p. For the class k with more than half of the probability T p_k - t_k is
     # the small difference of large terms; Σ of the other t - T (1 - p_k) is the same without it.
-    p = numerics.exponentials(x, row.max) / (row.total * numerics.largest_exponential(row.max))
+    p = numerics.row_probabilities(x, row)
     main = numerics.majority(p)
     others = jnp.sum(t - main * t, axis, keepdims=True)
     mass = others + jnp.sum(main * t, axis, keepdims=True)
-    rest = -jnp.expm1(-row.log_total)  # 1 - p_k
+    rest = row.rest / row.total  # 1 - p_k, as no other class ties with it
     g = (1 - main) * (mass * p - t) + main * (others - mass * rest)
     if z_loss:
         g = g + jnp.asarray(2 * z_loss, x.dtype) * (row.max + row.log_total) * p

@@ -5,7 +5,7 @@ Primal     ℓ = (x - m) - log S,  m = max x,  S = Σ exp(x - m)
 Jacobian   ∂ℓᵢ/∂xⱼ = δᵢⱼ - pⱼ,  J = I - 1 pᵀ
 JVP        ℓ̇ = ẋ - Σ p∘ẋ
 VJP        x̄ = ℓ̄ - p Σ ℓ̄
-Saved      x, m, log S
+Saved      x, m, 1 / S, 1 - max p
 Edges      -inf: ℓ = -inf. NaN or +inf: NaN in its row. A row of -inf: NaN.
            `where`: a masked class has ℓ = -inf and no derivative; so has a row masked throughout.
 Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038
@@ -66,14 +66,13 @@ def log_softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None
 @custom_rules
 def _log_softmax(x: Array, alive: Array | None, *, axes: numerics.Axes) -> Array:
     wide = numerics.wide(x)
-    row = numerics.row_statistics(wide, axes, alive)
+    row = numerics.row_statistics(wide, numerics.row_max(wide, axes, alive), axes)
     return (numerics.shifted(wide, row.max) - row.log_total).astype(x.dtype)
 
 
 def _fwd(x: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, Kept]:
-    constant = numerics.wide(lax.stop_gradient(x))
-    row = numerics.row_statistics(constant, axes, alive)
-    return _log_softmax(x, alive, axes=axes), keep(x, row)
+    largest = numerics.row_max(numerics.wide(lax.stop_gradient(x)), axes, alive)
+    return _log_softmax(x, alive, axes=axes), keep(x, largest, axes)
 
 
 def _jvp(kept: Kept, x_dot: Array, alive: None, *, axes: numerics.Axes) -> Array:
@@ -89,7 +88,7 @@ def _vjp(kept: Kept, l_bar: Array, *, axes: numerics.Axes) -> tuple[Array, None]
     main_bar = jnp.sum(main * v, axes, keepdims=True)
     other_bar = jnp.sum(v - main * v, axes, keepdims=True)
     # The second term of it is 0; it carries the derivative.
-    rest = -jnp.expm1(-kept.log_total) - (p - lax.stop_gradient(p))
+    rest = kept.others - (p - lax.stop_gradient(p))
     x_bar = v * ((1 - main) + main * rest) - p * (other_bar + (1 - main) * main_bar)
     return x_bar.astype(l_bar.dtype), None
 

@@ -7,7 +7,7 @@ JVP        ṡ = Σ p∘ȧ
 VJP        ā = p s̄
 Weighted   s = m + log |Σ b∘e|,  e = exp(a - m),  w = e / Σ b∘e
            ṡ = Σ b∘w∘ȧ + Σ w∘ḃ;   ā = b∘w s̄,  b̄ = w s̄
-Saved      a, m, log S; weighted: a, b, m
+Saved      a, m, 1 / S; weighted: a, b, m
 Edges      -inf contributes 0. A row of -inf: s = -inf, derivative NaN. +inf: s = +inf, derivative
            NaN. NaN: NaN in its row. `where`: a masked entry is absent; a row masked throughout has
            s = -inf and derivative 0.
@@ -26,7 +26,7 @@ from jaxsoftmax.autodiff import custom_rules
 
 from . import _arguments as arguments
 from . import _numerics as numerics
-from ._probabilities import Kept, probabilities
+from ._probabilities import Kept, keep, probabilities
 
 
 @overload
@@ -117,16 +117,21 @@ def logsumexp(
 
 @custom_rules
 def _logsumexp(a: Array, alive: Array | None, *, axes: numerics.Axes) -> Array:
-    row = numerics.row_totals(numerics.wide(a), axes, alive)
-    s = row.max + jnp.log(row.ties)
+    wide = numerics.wide(a)
+    largest = numerics.row_max(wide, axes, alive)
+    # An infinite maximum is the answer; what is summed then need only be finite.
+    row = numerics.row_statistics(wide, numerics.finite(largest), axes)
+    s = largest + row.log_total
     if alive is not None:
         s = jnp.where(alive, s, jnp.full_like(s, -jnp.inf))
     return s.astype(a.dtype)
 
 
 def _fwd(a: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, Kept]:
-    row = numerics.row_totals(numerics.wide(lax.stop_gradient(a)), axes, alive)
-    kept = Kept(a, row.max, jnp.log(row.ties))
+    largest = numerics.row_max(numerics.wide(lax.stop_gradient(a)), axes, alive)
+    kept = keep(a, numerics.finite(largest), axes)
+    # Under an infinite maximum there is no distribution: inf - inf makes all of the row NaN.
+    kept = kept._replace(scale=kept.scale + (largest - largest))
     return _logsumexp(a, alive, axes=axes), kept
 
 

@@ -77,6 +77,11 @@ def row_max(x: Array, axes: Axes, alive: Array | None = None) -> Array:
     return largest if alive is None else jnp.where(alive, largest, jnp.zeros_like(largest))
 
 
+def finite(x: Array) -> Array:
+    """`x` with its infinities made the largest numbers there are."""
+    return jnp.clip(x, -_largest(x), _largest(x))
+
+
 def shifted(x: Array, largest: Array) -> Array:
     """x - m, at most 0 even where XLA has recomputed x; see the clamp above."""
     return jnp.minimum(x, largest) - largest
@@ -125,24 +130,20 @@ def majority(p: Array) -> Array:
     return jnp.minimum(above * _largest(p, 1 / 4), jnp.ones((), p.dtype))
 
 
-def row_totals(x: Array, axes: Axes, alive: Array | None = None) -> RowStatistics:
-    """As `row_statistics` without telling ties from the rest, for ops that need their sum alone.
+def row_statistics(x: Array, largest: Array, axes: Axes) -> RowStatistics:
+    """How often the maximum is attained, and the rest of the sum of exponentials.
 
-    A row that is -inf or has +inf is summed as if it were finite: its maximum tells.
+    The rest is summed by itself: one large term would cost the sum of the others its last bits.
     """
-    largest = row_max(x, axes, alive)
-    finite = jnp.clip(largest, -_largest(x), _largest(x))
-    total = jnp.sum(exponentials(x, finite), axes, keepdims=True) / largest_exponential(finite)
-    return RowStatistics(largest, jnp.maximum(total, jnp.ones_like(total)), jnp.zeros_like(total))
-
-
-def row_statistics(x: Array, axes: Axes, alive: Array | None = None) -> RowStatistics:
-    """The maximum, its multiplicity, and the rest of the sum of exponentials."""
-    largest = row_max(x, axes, alive)
     e = exponentials(x, largest)
     rest = jnp.sum(e - e * at_maximum(x, largest), axes, keepdims=True)
     ties = count_ties(x, largest, axes)
     return RowStatistics(largest, ties, rest / largest_exponential(largest))
+
+
+def row_probabilities(x: Array, row: RowStatistics) -> Array:
+    """softmax(x), given its row statistics."""
+    return exponentials(x, row.max) / (row.total * largest_exponential(row.max))
 
 
 def without_class(e: Array, y: Array, axis: int) -> Array:

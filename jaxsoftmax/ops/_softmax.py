@@ -101,23 +101,23 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
 @custom_rules
 def _softmax(x: Array, alive: Array | None, *, axes: numerics.Axes) -> Array:
     wide = numerics.wide(x)
-    e = numerics.exponentials(wide, numerics.row_max(wide, axes, alive))
-    # Σe >= 1: the largest class contributes that much. Only a row with no class has less, 0.
-    total = jnp.maximum(jnp.sum(e, axes, keepdims=True), jnp.ones((), e.dtype))
-    return (e / total).astype(x.dtype)
+    row = numerics.row_statistics(wide, numerics.row_max(wide, axes, alive), axes)
+    return numerics.row_probabilities(wide, row).astype(x.dtype)
 
 
 def _fwd(x: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, Array]:
-    p = _softmax(x, alive, axes=axes)
-    return p, p
+    # float16 has no room for small probabilities: 6e-8 is the least. They are saved in float32.
+    saved = numerics.wide(x) if x.dtype == jnp.float16 else x
+    p = _softmax(saved, alive, axes=axes)
+    return p.astype(x.dtype), p
 
 
 def _jvp(p: Array, x_dot: Array, alive: None, *, axes: numerics.Axes) -> Array:
-    return jacobian_product(p, x_dot, axes)
+    return jacobian_product(p, x_dot, axes).astype(x_dot.dtype)
 
 
 def _vjp(p: Array, p_bar: Array, *, axes: numerics.Axes) -> tuple[Array, None]:
-    return jacobian_product(p, p_bar, axes), None
+    return jacobian_product(p, p_bar, axes).astype(p_bar.dtype), None
 
 
 def jacobian_product(p: Array, v: Array, axes: numerics.Axes) -> Array:
@@ -127,9 +127,9 @@ def jacobian_product(p: Array, v: Array, axes: numerics.Axes) -> Array:
     that holds more than half of the probability, if there is one, the entry of that class is a sum
     of small terms instead of the small difference of large ones.
     """
-    dtype, p, v = p.dtype, numerics.wide(p), numerics.wide(v)
+    p, v = numerics.wide(p), numerics.wide(v)
     u = v - jnp.sum(numerics.majority(p) * v, axes, keepdims=True)
-    return (p * (u - jnp.sum(p * u, axes, keepdims=True))).astype(dtype)
+    return p * (u - jnp.sum(p * u, axes, keepdims=True))
 
 
 _softmax.defrules(_fwd, _jvp, _vjp)
