@@ -17,7 +17,8 @@ def assert_rules(
     *args: Any,
     oracle: Callable[..., Any],
     jacobian: Callable[..., Any] | None = None,
-    dtypes: tuple[str, ...] = ("float32",),
+    dtypes: tuple[str, ...] = (),
+    vmap: bool = True,
     **options: Any,
 ) -> None:
     """`f` and its rules hold, in every mode, and in orders 1 and 2.
@@ -26,11 +27,12 @@ def assert_rules(
     - JVP and VJP: finite differences in float64, `jax.jvp` of the oracle, the dense formula of the
       rule card, ⟨ȳ, J ẋ⟩ = ⟨Jᵀȳ, ẋ⟩;
     - order 2 in all four orders of modes: finite differences of a first derivative;
-    - vmap over each argument and over all; with jit and without;
-    - dtypes: results are as narrow as promised, derivatives too; nothing is weakly typed.
+    - vmap over each argument and over all, unless `vmap` is False; with jit and without;
+    - value, JVP and VJP in each of `dtypes`, against float64.
     """
     _assert_values(f, args, oracle, options)
-    report = hold(f, *args, oracle=oracle, jacobian=jacobian, dtypes=dtypes, **options)
+    how = {"jacobian": jacobian, "dtypes": dtypes, "vmap": vmap}
+    report = hold(f, *args, oracle=oracle, **how, **options)
     assert {check.status for check in report.checks} == {"ok"}, report
 
 

@@ -274,15 +274,15 @@ MISTAKES = {
     "cotangents not in a tuple": (
         lambda: jax.vjp(_rule(vjp=lambda _, y_bar: [y_bar]), X)[1](X),
         (
-            "double: vjp must return a tuple with a cotangent for each of the 1 positional arguments, "
-            "got list. Write None where an argument has no derivative."
+            "double: vjp must return a tuple with a cotangent for each of the 1 positional "
+            "arguments, got list. Write None where an argument has no derivative."
         ),
     ),
     "too many cotangents": (
         lambda: jax.vjp(_rule(vjp=lambda _, y_bar: (y_bar, y_bar)), X)[1](X),
         (
-            "double: vjp must return a tuple with a cotangent for each of the 1 positional arguments, "
-            "got a tuple of 2. Write None where an argument has no derivative."
+            "double: vjp must return a tuple with a cotangent for each of the 1 positional "
+            "arguments, got a tuple of 2. Write None where an argument has no derivative."
         ),
     ),
     "a cotangent of the wrong shape": (

@@ -98,14 +98,16 @@ class Point:
             raise
         return True
 
-    def run(self, program: Quantity, *points: np.ndarray) -> Any:
-        """A program here; or, with other points, a list of its results there."""
+    def compiled(self, program: Quantity) -> Callable[..., Any]:
+        """A program as a function of (x, ẋ, ȳ)."""
         if program not in self._compiled:
             self._compiled[program] = jit(functools.partial(program, self.f))
-        compiled = self._compiled[program]
-        results = [
-            jax.tree.map(np.asarray, compiled(x, self.dot, self.bar)) for x in points or [self.x]
-        ]
+        return self._compiled[program]
+
+    def run(self, program: Quantity, *points: np.ndarray) -> Any:
+        """A program here; or, with other points, a list of its results there."""
+        run = self.compiled(program)
+        results = [jax.tree.map(np.asarray, run(x, self.dot, self.bar)) for x in points or [self.x]]
         return results if points else results[0]
 
     def spread(self, program: Quantity) -> dict[str, float]:
