@@ -281,10 +281,7 @@ def promised(op: str, dtype: Any) -> Promise:
     if np.dtype(dtype).itemsize == 2:
         if op == INTEGER:
             gradient = 1.0
-        if op in LOSSES:
-            return Promise(3.0, 1.0, 4.0, 1.0, gradient)
-        # softmax keeps p as it returns it, rounded, for its derivatives.
-        return Promise(0.51, 4, 4, 4) if op == "softmax" else Promise(0.51, 1, 1, 1)
+        return Promise(3.0, 1.0, 4.0, 1.0, gradient) if op in LOSSES else Promise(0.51, 1, 1, 1)
     if op == INTEGER:
         gradient = 100.0
     return Promise(4.0 if op == "softmax" else 3.0, 4.0, 4.0, 4.0, gradient)
