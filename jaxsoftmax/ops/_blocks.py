@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax.autodiff import custom_rules
 
@@ -40,6 +42,13 @@ def stream(*args: Any, body: Body, cut: Flags, size: int) -> tuple[Any, Any]:
       cut: which arguments are cut into blocks; the others are shared.
       size: rows in a block.
     """
+    mesh = _explicit_mesh(args)
+    if mesh is not None:
+        return _on_each_device(args, body, cut, size, mesh)
+    return _in_blocks(args, body, cut, size)
+
+
+def _in_blocks(args: Any, body: Body, cut: Flags, size: int) -> tuple[Any, Any]:
     rows = [arg for arg, is_cut in zip(args, cut, strict=True) if is_cut]
     number = jax.tree.leaves(rows)[0].shape[0]
 
@@ -51,9 +60,8 @@ def stream(*args: Any, body: Body, cut: Flags, size: int) -> tuple[Any, Any]:
         return at(rows)
     count, rest = divmod(number, size)
     split = count * size
-    blocks = jax.tree.map(lambda a: a[:split].reshape(count, size, *a.shape[1:]), rows)
-    sums, results = _scan(at, blocks)
-    results = jax.tree.map(lambda a: a.reshape(split, *a.shape[2:]), results)
+    head = jax.tree.map(lambda a: a[:split], rows)
+    sums, results = _scan(at, head, count, _varying(args))
     if rest:
         last_sums, last = at(jax.tree.map(lambda a: a[split:], rows))
         sums = jax.tree.map(jnp.add, sums, last_sums)
@@ -61,13 +69,95 @@ def stream(*args: Any, body: Body, cut: Flags, size: int) -> tuple[Any, Any]:
     return sums, results
 
 
-def _scan(at: Body, blocks: Any) -> tuple[Any, Any]:
-    def step(total: Any, block: Any) -> tuple[Any, Any]:
-        sums, results = at(block)
-        return jax.tree.map(jnp.add, total, sums), results
+def _scan(at: Body, rows: Any, count: int, varying: tuple[Any, ...]) -> tuple[Any, Any]:
+    """`at` of `count` blocks.
 
-    sums = jax.eval_shape(at, jax.tree.map(lambda a: a[0], blocks))[0]
-    return lax.scan(step, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), sums), blocks)
+    A block is every count-th row. Of rows on several devices each block then has some of each;
+    neighbours would all have to be moved from the device whose turn it is.
+    """
+    blocks = jax.tree.map(lambda a: a.reshape(-1, count, *a.shape[1:]), rows)
+
+    def block(i: Any) -> Any:
+        return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 1, keepdims=False), blocks)
+
+    def step(i: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        sums, results = at(block(i))
+        return (
+            jax.tree.map(jnp.add, carry[0], sums),
+            jax.tree.map(
+                lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 1), carry[1], results
+            ),
+        )
+
+    sums, results = jax.eval_shape(at, block(0))
+    sums = jax.tree.map(lambda a: _zeros(a.shape, a.dtype, varying), sums)
+    results = jax.tree.map(
+        lambda a: _zeros((a.shape[0], count, *a.shape[1:]), a.dtype, varying), results
+    )
+    sums, results = lax.fori_loop(0, count, step, (sums, results))
+    return sums, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), results)
+
+
+def _varying(args: Any) -> tuple[Any, ...]:
+    """The axes of a surrounding shard_map along which an argument varies."""
+    axes = (jax.typeof(a).manual_axis_type.varying for a in jax.tree.leaves(args))
+    return tuple(sorted(frozenset[Any]().union(*axes), key=str))
+
+
+def _zeros(shape: Any, dtype: Any, varying: tuple[Any, ...]) -> Any:
+    zeros = jnp.zeros(shape, dtype)
+    return lax.pcast(zeros, varying, to="varying") if varying else zeros
+
+
+def varying_like(x: Any, like: Any) -> Any:
+    """`x` as an array that varies along the axes of a surrounding shard_map that `like` does."""
+    missing = tuple(axis for axis in _varying(like) if axis not in _varying(x))
+    return lax.pcast(x, missing, to="varying") if missing else x
+
+
+# ------------------------------------------------------------------------------------------------
+# Rows that the types place on several devices: meshes with explicit axes
+# ------------------------------------------------------------------------------------------------
+
+
+def _explicit_mesh(args: Any) -> Any:
+    """The mesh that the types spread an argument over, if they do."""
+    shardings = [jax.typeof(a).sharding for a in jax.tree.leaves(args)]
+    return next((s.mesh for s in shardings if any(n is not None for n in s.spec)), None)
+
+
+def _on_each_device(args: Any, body: Body, cut: Flags, size: int, mesh: Any) -> tuple[Any, Any]:
+    """Each device streams its own rows, with all of what is shared; one sum at the end."""
+    rows = jax.tree.leaves([arg for arg, c in zip(args, cut, strict=True) if c])
+    axes = next((s for s in (jax.typeof(a).sharding.spec[0] for a in rows) if s is not None), None)
+    specs = tuple(P(axes) if c else P() for c in cut)
+    placed = [
+        jax.tree.map(lambda a, s=spec: jax.reshard(a, NamedSharding(mesh, s)), arg)
+        for arg, spec in zip(args, specs, strict=True)
+    ]
+    if axes is None:
+        return _in_blocks(placed, body, cut, size)
+
+    def local(*args: Any) -> tuple[Any, Any]:
+        sums, rows = _in_blocks(args, body, cut, size)
+        return lax.psum(sums, axes), rows
+
+    call = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=(P(), P(axes)))
+    out: tuple[Any, Any] = call(*placed)
+    return out
+
+
+def matching(bar: Any, arg: Any) -> Any:
+    """`bar` in the dtype and, on a mesh with explicit axes, in the sharding of `arg`."""
+    bar, sharding = bar.astype(arg.dtype), jax.typeof(arg).sharding
+    if jax.typeof(bar).sharding.spec == sharding.spec:
+        return bar
+    return jax.reshard(bar, sharding)
+
+
+# ------------------------------------------------------------------------------------------------
+# The rules
+# ------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,9 +226,10 @@ def _vjp(
 ) -> tuple[Any, ...]:
     cotangent = _Cotangent(body, perturbed, cut)
     sums, rows = stream(*args, *bar, body=cotangent, cut=(*cut, False, True), size=size)
+    bars = (row if c else total for total, row, c in zip(sums, rows, cut, strict=True))
     return tuple(
-        row if c else None if total is None else total.astype(arg.dtype)
-        for arg, total, row, c in zip(args, sums, rows, cut, strict=True)
+        bar if bar is None else jax.tree.map(matching, bar, arg)
+        for arg, bar in zip(args, bars, strict=True)
     )
 
 

@@ -29,7 +29,7 @@ from jaxsoftmax.autodiff import custom_rules
 
 from . import _arguments as arguments
 from . import _numerics as numerics
-from ._blocks import Flags, stream
+from ._blocks import Flags, matching, stream, varying_like
 from ._distribution_loss import distribution_loss
 from ._integer_loss import integer_loss
 from ._loss_stats import LossStats, loss_stats
@@ -109,7 +109,7 @@ class _Gradients:
             return _losses(z, **(others | moving), masks=masks, plan=self.plan)
 
         loss, back = jax.vjp(losses, z, moving)
-        g, bars = back(weights)
+        g, bars = back(varying_like(weights, loss))
         f_bar, w_bar, b_bar = _linear_bars(g, features, problem.kernel, asked)
         shared = Problem(None, w_bar, b_bar, None, bars.get("class_weights"))
         out = loss, _stats(z, problem.labels, masks, self.plan)
@@ -203,7 +203,7 @@ def _stream_gradients(
         shared = shared._replace(kernel=shared.kernel.T)
     bars = (own if total is None else total for total, own in zip(shared, own, strict=True))
     return losses, Problem(
-        *(bar if bar is None else bar.astype(x.dtype) for x, bar in zip(problem, bars, strict=True))
+        *(bar if bar is None else matching(bar, x) for x, bar in zip(problem, bars, strict=True))
     )
 
 
