@@ -198,6 +198,8 @@ def cross_entropy(
         q, t, mask = (arguments.merge(value, axes) for value in (q, t, mask))
         q = numerics.wide(q)
         t = t.astype(q.dtype)
+        # As in the losses on logits: no target on a class that does not exist.
+        t = t if mask is None else jnp.where(mask, t, jnp.zeros_like(t))
     if mask is not None:
         q = jnp.where(mask, q, jnp.zeros_like(q))
         alive = jnp.any(mask, axis, keepdims=True)

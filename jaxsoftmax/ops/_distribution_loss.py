@@ -35,7 +35,11 @@ def distribution_loss(x: Array, t: Array, keep: Array | None, *, axis: int, z_lo
     """L of every row, the class axis kept with length 1; x and t in float32 or wider."""
     x = _seen(x, keep)
     row = numerics.row_statistics(x, numerics.row_max(x, (axis,)), (axis,))
-    return _loss(x, t, keep, row, axis, z_loss)
+    minus_log_p = row.log_total - numerics.shifted(x, row.max)
+    loss = jnp.sum(numerics.weighted(t, minus_log_p), axis, keepdims=True)
+    if z_loss:
+        loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.max + row.log_total)
+    return loss if keep is None else jnp.where(keep, loss, jnp.zeros_like(loss))
 
 
 def value_and_gradient(
@@ -45,30 +49,22 @@ def value_and_gradient(
     return _value_and_gradient(axis, z_loss, x, t, keep)
 
 
-def _loss(
-    x: Array, t: Array, keep: Array | None, row: numerics.RowStatistics, axis: int, z_loss: float
-) -> Array:
-    minus_log_p = row.log_total - numerics.shifted(x, row.max)
-    loss = jnp.sum(numerics.weighted(t, minus_log_p), axis, keepdims=True)
-    if z_loss:
-        loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.max + row.log_total)
-    return loss if keep is None else jnp.where(keep, loss, jnp.zeros_like(loss))
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _value_and_gradient(
     axis: int, z_loss: float, x: Array, t: Array, keep: Array | None
 ) -> tuple[Array, Array]:
+    loss = distribution_loss(x[None], t[None], numerics.apart(keep), axis=axis + 1, z_loss=z_loss)[
+        0
+    ]
     x = _seen(x, keep)
     row = numerics.row_statistics(x, numerics.row_max(x, (axis,)), (axis,))
-    loss = _loss(x, t, keep, row, axis, z_loss)
 
     # g = T p - t + 2λ s p. For the class k with more than half of the probability T p_k - t_k is
     # the small difference of large terms; Σ of the other t - T (1 - p_k) is the same without it.
     p = numerics.row_probabilities(x, row)
     main = numerics.majority(p)
+    mass = jnp.sum(t, axis, keepdims=True)
     others = jnp.sum(t - main * t, axis, keepdims=True)
-    mass = others + jnp.sum(main * t, axis, keepdims=True)
     rest = row.rest / row.total  # 1 - p_k, as no other class ties with it
     g = (1 - main) * (mass * p - t) + main * (others - mass * rest)
     if z_loss:
@@ -136,7 +132,7 @@ def _jvp(
     if x_dot is not None:
         terms.append(jnp.sum(saved.gradient * x_dot, axis, keepdims=True))
     if t_dot is not None and saved.minus_log_p is not None:
-        product = numerics.weighted(t_dot, saved.minus_log_p)
+        product = numerics.scaled(saved.minus_log_p, t_dot)
         terms.append(jnp.sum(product, axis, keepdims=True))
     return functools.reduce(jnp.add, terms)
 

@@ -213,7 +213,7 @@ def _jvp(
     if beta_dot is not None and saved.nll is not None:
         terms.append(saved.nll * beta_dot)
     if alpha_dot is not None and saved.minus_log_p is not None:
-        product = numerics.weighted(alpha_dot, saved.minus_log_p)
+        product = numerics.scaled(saved.minus_log_p, alpha_dot)
         terms.append(jnp.sum(product, axis, keepdims=True))
     return functools.reduce(jnp.add, terms)
 

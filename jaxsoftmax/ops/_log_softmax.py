@@ -72,7 +72,9 @@ def _log_softmax(x: Array, alive: Array | None, *, axes: numerics.Axes) -> Array
 
 def _fwd(x: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, Kept]:
     largest = numerics.row_max(numerics.wide(lax.stop_gradient(x)), axes, alive)
-    return _log_softmax(x, alive, axes=axes), keep(x, largest, axes)
+    behind = tuple(axis + 1 for axis in axes)
+    log_p = _log_softmax(x[None], numerics.apart(alive), axes=behind)[0]
+    return log_p, keep(x, largest, axes)
 
 
 def _jvp(kept: Kept, x_dot: Array, alive: None, *, axes: numerics.Axes) -> Array:

@@ -132,7 +132,8 @@ def _fwd(a: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, 
     kept = keep(a, numerics.finite(largest), axes)
     # Under an infinite maximum there is no distribution: inf - inf makes all of the row NaN.
     kept = kept._replace(scale=kept.scale + (largest - largest))
-    return _logsumexp(a, alive, axes=axes), kept
+    behind = tuple(axis + 1 for axis in axes)
+    return _logsumexp(a[None], numerics.apart(alive), axes=behind)[0], kept
 
 
 def _jvp(kept: Kept, a_dot: Array, alive: None, *, axes: numerics.Axes) -> Array:

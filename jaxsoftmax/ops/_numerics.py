@@ -71,6 +71,16 @@ def masked(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | Non
     return jnp.where(mask, x, hidden), jnp.any(mask, axes, keepdims=True)
 
 
+def apart(x: Array | None) -> Array | None:
+    """`x` with a leading axis of length 1: the same numbers, but another value to XLA.
+
+    Where a value and a derivative both need the statistics of x, XLA computes these once, and on
+    CPU writes everything that the two share to memory. Computed of a view, they stay two kernels
+    that read x once each and write nothing but their result.
+    """
+    return None if x is None else x[None]
+
+
 def row_max(x: Array, axes: Axes, alive: Array | None = None) -> Array:
     """max x, -inf for a row of -inf, and 0 for rows that are not `alive` (all masked)."""
     largest = jnp.max(x, axes, keepdims=True, initial=-jnp.inf)

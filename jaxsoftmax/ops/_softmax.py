@@ -127,9 +127,10 @@ def jacobian_product(p: Array, v: Array, axes: numerics.Axes) -> Array:
     that holds more than half of the probability, if there is one, the entry of that class is a sum
     of small terms instead of the small difference of large ones.
     """
-    p, v = numerics.wide(p), numerics.wide(v)
+    axes = tuple(axis + 1 for axis in axes)
+    p, v = numerics.wide(p[None]), numerics.wide(v[None])  # `numerics.apart` from where p is made
     u = v - jnp.sum(numerics.majority(p) * v, axes, keepdims=True)
-    return p * (u - jnp.sum(p * u, axes, keepdims=True))
+    return (p * (u - jnp.sum(p * u, axes, keepdims=True)))[0]
 
 
 _softmax.defrules(_fwd, _jvp, _vjp)
