@@ -1,14 +1,15 @@
-"""The command line: train, evaluate, predict, config. Commands only; the work is in `training`.
+"""The command line. Commands only: the work is in `training` and `testing`.
 
 Exit codes: 0 done, 1 the run failed, 2 usage, config or data, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
@@ -17,7 +18,7 @@ from jaxsoftmax.training.errors import TrainerError
 
 app = cyclopts.App(
     name="jaxsoftmax",
-    help="Softmax classifiers in JAX: train one from a config, test it, use it.",
+    help="Softmax in JAX: train a classifier from a config, use it; check and measure rules.",
     suppress_keyboard_interrupt=False,
 )
 config_app = cyclopts.App(name="config", help="Show, check and describe configs.")
@@ -98,6 +99,65 @@ def predict(
         files.write_file(output, text.encode())
 
 
+@app.command
+def check(name: str, *shapes: str, seed: int = 0) -> None:
+    """Check the hand-written derivative rules of a function, in every mode, on random arguments.
+
+    Args:
+      name: MODULE:FUNCTION or FILE.py:FUNCTION, as in jax.nn:softmax.
+      shapes: One for each argument: 4x10 or scalar for normal numbers, 4x10:prob for
+        probabilities, 4:int10 for integers from 0 to 9.
+      seed: Of the arguments and the directions.
+    """
+    from rich import print as show
+
+    from jaxsoftmax.testing import check_from_name
+
+    with _usage_errors():
+        report = check_from_name(name, *shapes, seed=seed)
+    show(report)
+    if not report.ok:
+        sys.exit(1)
+
+
+@app.command
+def bench(
+    op: str,
+    shape: str,
+    dtype: str = "float32",
+    *,
+    mode: Annotated[list[str] | None, Parameter(negative=())] = None,
+    seconds: float = 2.0,
+) -> None:
+    """Measure an operation against what JAX derives, jax.nn and optax, at a shape of yours.
+
+    Args:
+      op: A public name, such as softmax or softmax_cross_entropy_with_integer_labels.
+      shape: Rows and classes, as in 4096x1000; rows x features x classes for the linear loss.
+      dtype: A floating-point dtype.
+      mode: forward, value_and_grad, jvp or hvp; may be repeated.
+      seconds: Time to spend on each contender and mode.
+    """
+    from rich import print as show
+
+    from jaxsoftmax.testing import compare_op
+
+    modes: Any = mode or ("value_and_grad", "jvp")
+    with _usage_errors():
+        comparison = compare_op(op, shape, dtype, modes, seconds=seconds)
+    show(comparison)
+
+
+@contextlib.contextmanager
+def _usage_errors() -> Iterator[None]:
+    """What the arguments name does not exist or makes no sense: one line, exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
 @config_app.command
 def show(config: Path, *, set_: Overrides = None) -> None:
     """Print a config with every default written out, as JSON.
@@ -110,8 +170,8 @@ def show(config: Path, *, set_: Overrides = None) -> None:
     print(load_config(config, set_ or ()).model_dump_json(indent=2))
 
 
-@config_app.command
-def check(config: Path, *, set_: Overrides = None) -> None:
+@config_app.command(name="check")
+def check_config(config: Path, *, set_: Overrides = None) -> None:
     """Say whether a config is valid, listing everything that is wrong with it.
 
     Args:

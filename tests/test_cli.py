@@ -242,3 +242,28 @@ def test_help_is_quick_and_runs_as_a_module():
     )
     for name in ("train", "evaluate", "predict", "config"):
         assert name in done.stdout
+
+
+def test_check_accepts_right_rules_and_names_what_is_wrong(tmp_path, capsys):
+    assert command("check", "jaxsoftmax:softmax", "2x3") == 0
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text(
+        "import jax\n"
+        "f = jax.custom_vjp(lambda x: jax.nn.softmax(x))\n"
+        "f.defvjp(lambda x: (f(x),) * 2, lambda s, g: (g * s * (1 - s),))\n"
+    )
+    assert command("check", f"{wrong}:f", "2x3") == 1
+    assert "wrong" in capsys.readouterr().out
+
+    assert command("check", "jaxsoftmax:sofmax", "2x3") == 2
+    assert "has no function 'sofmax'" in capsys.readouterr().err
+
+
+def test_bench_measures_an_operation(capsys):
+    options = ("--mode", "forward", "--seconds", "0.01")
+    assert command("bench", "softmax", "16x10", *options) == 0
+    out = capsys.readouterr().out
+    assert "automatic" in out
+    assert "custom" in out
+
+    assert command("bench", "sigmoid", "16x10", *options) == 2
