@@ -6,6 +6,7 @@ from ._cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
 from ._linear_cross_entropy import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from ._linear_kl_divergence import linear_softmax_kl_divergence as linear_softmax_kl_divergence
 from ._log_softmax import log_softmax as log_softmax
 from ._logsumexp import logsumexp as logsumexp
 from ._loss_stats import LossStats as LossStats

@@ -12,15 +12,13 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from . import _arguments as arguments
+from . import _linear_arguments as linear
 from . import _numerics as numerics
-from ._blocks import block_rows
 from ._linear_stream import Masks, Plan, row_losses, total_loss
 from ._loss_stats import LossStats
 from ._options import Options
-from ._product import product_dtype
 
 NAME = "linear_softmax_cross_entropy"
-Reduction = Literal["mean", "sum", "none"]
 
 
 @overload
@@ -31,7 +29,7 @@ def linear_softmax_cross_entropy(
     bias: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
-    reduction: Reduction = "mean",
+    reduction: linear.Reduction = "mean",
     where: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -52,7 +50,7 @@ def linear_softmax_cross_entropy(
     bias: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
-    reduction: Reduction = "mean",
+    reduction: linear.Reduction = "mean",
     where: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -72,7 +70,7 @@ def linear_softmax_cross_entropy(
     bias: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
-    reduction: Reduction = "mean",
+    reduction: linear.Reduction = "mean",
     where: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -131,7 +129,7 @@ def linear_softmax_cross_entropy(
     See Also:
       `softmax_cross_entropy_with_integer_labels`, `softmax_cross_entropy` on logits.
     """
-    f, w, b, like = _operands(features, kernel, bias)
+    f, w, b, like = linear.operands(NAME, features, kernel, bias)
     batch, classes = like.shape[:-1], like.shape[-1]
     rows = math.prod(batch)
     options = Options.checked(NAME, label_smoothing, z_loss, logit_softcap)
@@ -142,14 +140,10 @@ def linear_softmax_cross_entropy(
     flat: Any = jax.ShapeDtypeStruct((rows, classes), like.dtype)
     cw = arguments.class_weights(NAME, class_weights, flat, (1,))
     ignored = _ignored(ignore_index, y)
-    u = None
-    if weights is not None:
-        per_row: Any = jax.ShapeDtypeStruct(batch, like.dtype)
-        u = arguments.weights(NAME, "weights", weights, per_row).astype(like.dtype).reshape(rows)
+    u = linear.row_weights(NAME, weights, batch, like.dtype)
     masks = _masks(where, like, ignored, u)
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f'{NAME}: reduction must be "mean", "sum" or "none", got {reduction!r}.')
-    block = _block(rows, classes, like.dtype, block_size, memory_budget)
+    linear.check_reduction(NAME, reduction)
+    block = linear.rows_in_block(NAME, rows, classes, like.dtype, block_size, memory_budget)
     plan = Plan(options, block, jnp.dtype(like.dtype), return_stats)
 
     problem = (f.reshape(rows, f.shape[-1]), w, b, y, cw)
@@ -157,56 +151,15 @@ def linear_softmax_cross_entropy(
         losses, stats = row_losses(*problem, masks, plan=plan)
         loss = (losses if u is None else numerics.scaled(losses, u)).reshape(batch)
     else:
-        loss, stats = total_loss(
-            *problem, _shares(u, rows, masks, plan, reduction), masks, plan=plan
-        )
+        shares = linear.shares(u, rows, masks.keep, plan.dtype, reduction)
+        loss, stats = total_loss(*problem, shares, masks, plan=plan)
     return loss if stats is None else (loss, _shaped(stats, batch))
-
-
-def _shares(
-    weights: Array | None, rows: int, masks: Masks, plan: Plan, reduction: Reduction
-) -> Array:
-    """What the loss of each row is multiplied by before they are added up."""
-    u = jnp.ones(rows, plan.dtype) if weights is None else weights
-    u = u if masks.keep is None else jnp.where(masks.keep, u, jnp.zeros_like(u))
-    if reduction == "sum":
-        return u
-    total = jnp.sum(u)
-    return u / jnp.where(total == 0, jnp.ones_like(total), total)
 
 
 def _shaped(stats: LossStats, batch: tuple[int, ...]) -> LossStats:
     """Statistics in the batch shape, with a prediction that can index."""
     shaped = LossStats(*(value.reshape(batch) for value in stats))
     return shaped._replace(prediction=shaped.prediction.astype(jnp.int32))
-
-
-def _operands(features: Any, kernel: Any, bias: Any) -> tuple[Array, Array, Array | None, Any]:
-    """The arrays of the linear map, and the shape and dtype of its logits."""
-    f = arguments.floating_loss(NAME, "features", features)
-    w = arguments.floating_loss(NAME, "kernel", kernel)
-    if w.ndim != 2:
-        raise ValueError(
-            f"{NAME}: kernel must have the shape (D, C), one column a class, got "
-            f"{w.dtype}{list(w.shape)}."
-        )
-    if f.ndim == 0 or f.shape[-1] != w.shape[0]:
-        raise ValueError(
-            f"{NAME}: features must have the shape (..., {w.shape[0]}) to go with a kernel of "
-            f"shape {w.shape}, got {f.dtype}{list(f.shape)}."
-        )
-    dtype = product_dtype(numerics.wide(f[..., :0]).dtype, numerics.wide(w[:0]).dtype)
-    like: Any = jax.ShapeDtypeStruct((*f.shape[:-1], w.shape[1]), dtype)
-    arguments.class_axes(NAME, -1, like)
-    if bias is None:
-        return f, w, None, like
-    b = arguments.floating_loss(NAME, "bias", bias)
-    if b.shape != w.shape[1:]:
-        raise ValueError(
-            f"{NAME}: bias must have the shape {w.shape[1:]}, one number a class, got "
-            f"{b.dtype}{list(b.shape)}."
-        )
-    return f, w, b, like
 
 
 def _ignored(ignore_index: Any, labels: Array) -> Array | None:
@@ -242,17 +195,3 @@ def _masks(where: Any, like: Any, ignored: Array | None, weights: Array | None) 
 def _mask(where: Any, like: Any) -> Array:
     mask = arguments.class_mask(NAME, where, like)
     return cast(Array, mask)
-
-
-def _block(rows: int, classes: int, dtype: Any, size: int | None, budget: int | None) -> int:
-    if size is not None:
-        return min(_positive("block_size", size), max(1, rows))
-    budget = None if budget is None else _positive("memory_budget", budget)
-    return block_rows(rows, classes * jnp.dtype(dtype).itemsize, budget)
-
-
-def _positive(name: str, value: int) -> int:
-    whole = arguments.number(
-        NAME, name, value, lambda v: v >= 1 and v == int(v), "a whole number, at least 1"
-    )
-    return int(whole)

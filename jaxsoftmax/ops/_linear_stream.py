@@ -85,8 +85,8 @@ class _Losses:
 
     def __call__(self, *args: Any) -> tuple[None, tuple[Array, LossStats | None]]:
         problem, masks = Problem(*args[:5]), Masks(*args[5:])
-        features = _kept(problem.features, masks.keep)
-        z = _logits(features, problem.kernel, problem.bias)
+        features = kept(problem.features, masks.keep)
+        z = linear_logits(features, problem.kernel, problem.bias)
         losses = _losses(z, problem.labels, problem.class_weights, masks, self.plan)
         return None, (losses, _stats(z, problem.labels, masks, self.plan))
 
@@ -100,8 +100,8 @@ class _Gradients:
 
     def __call__(self, *args: Any) -> tuple[Problem, tuple[Losses, Problem]]:
         problem, masks, weights = Problem(*args[:5]), Masks(*args[5:8]), args[8]
-        asked, features = self.asked, _kept(problem.features, masks.keep)
-        z = _logits(features, problem.kernel, problem.bias)
+        asked, features = self.asked, kept(problem.features, masks.keep)
+        z = linear_logits(features, problem.kernel, problem.bias)
         others = {"labels": problem.labels, "class_weights": problem.class_weights}
         moving = {name: value for name, value in others.items() if getattr(asked, name)}
 
@@ -139,14 +139,14 @@ def _lies(kernel: Array) -> bool:
     return kernel.shape[1] < kernel.shape[0]
 
 
-def _kept(features: Array, keep: Array | None) -> Array:
+def kept(features: Array, keep: Array | None) -> Array:
     """Features with 0 in the rows left out: their gradient is 0, and 0 times NaN would be NaN."""
     return (
         features if keep is None else jnp.where(keep[:, None], features, jnp.zeros_like(features))
     )
 
 
-def _logits(features: Array, kernel: Array, bias: Array | None) -> Array:
+def linear_logits(features: Array, kernel: Array, bias: Array | None) -> Array:
     dtype = product_dtype(features.dtype, kernel.dtype)
     z = product(features, kernel, over=(1, 0), dtype=dtype)
     return z if bias is None else z + bias.astype(z.dtype)[None, :]

@@ -1,0 +1,145 @@
+r"""Distillation of one linear classifier into another: KL divergence of their softmaxes.
+
+Notation   student: features F, kernel W, bias b, logits x = (F W + b) / T;
+           teacher: the same with primes, logits x'; p = softmax(x), ℓ = log p; T temperature.
+Primal     L = T² Σ p'∘(ℓ' - ℓ) = T² (CE(p', x) - CE(p', x')), of every row
+Gradient   ∂L/∂x = T² (p - p'),   ∂L/∂x' = T² p'∘(d - Σ p'∘d),  d = ℓ' - ℓ
+JVP, VJP   of each block: the rules of the losses, of softmax and of the products, chained
+Saved      the arguments: neither side's logits exist for more than one block of rows
+Edges      A row of weight 0 contributes 0 to everything, whatever its features.
+Source     Hinton, Vinyals & Dean, arXiv:1503.02531, section 2
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from . import _arguments as arguments
+from . import _linear_arguments as linear
+from . import _numerics as numerics
+from ._blocks import stream
+from ._linear_stream import kept, linear_logits
+from ._log_softmax import log_softmax
+from ._product import product_dtype
+from ._softmax import softmax
+
+NAME = "linear_softmax_kl_divergence"
+
+
+def linear_softmax_kl_divergence(
+    features: ArrayLike,
+    kernel: ArrayLike,
+    teacher_features: ArrayLike,
+    teacher_kernel: ArrayLike,
+    bias: ArrayLike | None = None,
+    teacher_bias: ArrayLike | None = None,
+    *,
+    temperature: float = 1.0,
+    weights: ArrayLike | None = None,
+    reduction: linear.Reduction = "mean",
+    block_size: int | None = None,
+    memory_budget: int | None = None,
+) -> Array:
+    r"""KL divergence of a linear classifier from a linear teacher, without the logits of either.
+
+    .. math:: L_i = T^2 \sum_j p'_{ij} \log \frac{p'_{ij}}{p_{ij}}, \quad
+       p = \operatorname{softmax}\left(\frac{f W + b}{T}\right)
+
+    Rows are worked on in blocks, in every mode and order of differentiation. The factor T² makes
+    gradients comparable at different temperatures. The teacher is differentiated as well, where
+    it is asked for.
+
+    Args:
+      features: of the student, `(..., D)`, floating point.
+      kernel: of the student, `(D, C)`.
+      teacher_features: `(..., E)`, with the batch shape of `features`; E need not be D.
+      teacher_kernel: `(E, C)`.
+      bias: of the student, `(C,)`, or None. A class that is -inf here must be so for the teacher.
+      teacher_bias: `(C,)`, or None.
+      temperature: T > 0, divides the logits of both.
+      weights: of the rows, broadcastable to `(...)`, or None for 1. A row of weight 0 is left out.
+      reduction: "mean" divides by the summed weight, and is 0 if there is none; "sum"; or "none".
+      block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
+      memory_budget: bytes that the logits of a block may take, or None for 64 MiB.
+
+    Returns:
+      A scalar, or the weighted divergence of each row `(...)` with reduction "none"; in float32, or
+      in float64 if an argument is.
+
+    Raises:
+      TypeError: an argument has a dtype that makes no sense here.
+      ValueError: a shape does not fit, there is no class, or an option is out of range.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxsoftmax import linear_softmax_kl_divergence
+      >>> features, kernel = jnp.ones((2, 1)), jnp.array([[0.0, 1.0]])
+      >>> float(linear_softmax_kl_divergence(features, kernel, features, -kernel))
+      0.4621171...
+
+    See Also:
+      `linear_softmax_cross_entropy`.
+    """
+    f, w, b, like = linear.operands(NAME, features, kernel, bias)
+    teacher = linear.operands(
+        NAME, teacher_features, teacher_kernel, teacher_bias, prefix="teacher_"
+    )
+    g, v, c, other = teacher
+    if other.shape != like.shape:
+        raise ValueError(
+            f"{NAME}: student and teacher must have logits of the same shape, got {like.shape} and "
+            f"{other.shape}."
+        )
+    temperature = arguments.number(
+        NAME, "temperature", temperature, lambda t: 0 < t < float("inf"), "positive and finite"
+    )
+    linear.check_reduction(NAME, reduction)
+    *batch, classes = like.shape
+    dtype = product_dtype(like.dtype, other.dtype)
+    u = linear.row_weights(NAME, weights, tuple(batch), dtype)
+    f, g = f.reshape(-1, f.shape[-1]), g.reshape(-1, g.shape[-1])
+    rows = f.shape[0]
+    size = linear.rows_in_block(NAME, rows, 2 * classes, dtype, block_size, memory_budget)
+    keep = None if u is None else u != 0
+
+    body, cut = _Divergences(temperature, dtype), (True, False, False, True, False, False, True)
+    losses = stream(f, w, b, g, v, c, keep, body=body, cut=cut, size=size)[1]
+    if reduction == "none":
+        return (losses if u is None else numerics.scaled(losses, u)).reshape(batch)
+    return jnp.sum(numerics.scaled(losses, linear.shares(u, rows, keep, dtype, reduction)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Divergences:
+    """A block of rows -> its divergences."""
+
+    temperature: float
+    dtype: Any
+
+    def __call__(
+        self,
+        features: Array,
+        kernel: Array,
+        bias: Array | None,
+        teacher_features: Array,
+        teacher_kernel: Array,
+        teacher_bias: Array | None,
+        keep: Array | None,
+    ) -> tuple[None, Array]:
+        x = self._logits(features, kernel, bias, keep)
+        x_teacher = self._logits(teacher_features, teacher_kernel, teacher_bias, keep)
+        log_p, log_q = log_softmax(x), log_softmax(x_teacher)
+        # A class that the teacher rules out has no part, whatever the student thinks of it.
+        impossible = log_q == -jnp.inf
+        difference = jnp.where(impossible, jnp.zeros_like(log_q), log_q - log_p)
+        divergence = jnp.sum(softmax(x_teacher) * difference, 1)
+        return None, jnp.asarray(self.temperature**2, self.dtype) * divergence
+
+    def _logits(self, features: Array, kernel: Array, bias: Array | None, keep: Any) -> Array:
+        z = linear_logits(kept(features, keep), kernel, bias).astype(self.dtype)
+        return z / jnp.asarray(self.temperature, self.dtype)
