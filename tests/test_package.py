@@ -14,6 +14,7 @@ PUBLIC = {
     "cross_entropy",
     "custom_rules",
     "linear_softmax_cross_entropy",
+    "linear_softmax_kl_divergence",
     "log_softmax",
     "logsumexp",
     "softmax",

@@ -30,6 +30,7 @@ technique for extending the available precision", Numer. Math. 18, doi:10.1007/B
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -118,20 +119,22 @@ def largest_exponential(largest: Array) -> Array:
     return exponentials(largest, largest)
 
 
-def at_maximum(x: Array, largest: Array) -> Array:
-    """1 where x = m, else 0, as floats, without a comparison."""
-    one, zero = jnp.ones((), x.dtype), jnp.zeros((), x.dtype)
-    return jnp.maximum(one + shifted(x, largest) * _largest(x, 1 / 4), zero)
+def below_maximum(x: Array, largest: Array) -> Array:
+    """0 where x = m, else 1, as floats, without a comparison."""
+    below = largest - jnp.minimum(x, largest)
+    return jnp.minimum(below * _largest(x, 1 / 4), jnp.ones((), x.dtype))
 
 
 def count_ties(x: Array, largest: Array, axes: Axes) -> Array:
     """How many classes attain the maximum; at least 1."""
-    one, zero = jnp.ones((), x.dtype), jnp.zeros((), x.dtype)
-    # As `at_maximum`, with the signs turned: were it the same expression, XLA would compute it once
-    # and for all sums that use it, which on CPU means writing it to memory.
+    # Twice `below_maximum`, with the signs turned: were it the same expression, or were only its
+    # constants the same, XLA would compute these once for all sums that use them, which on CPU
+    # means writing them to memory.
     below = jnp.maximum(-x, -largest) + largest
-    tied = jnp.maximum(one - below * _largest(x, 1 / 4), zero)
-    return jnp.maximum(jnp.sum(tied, axes, keepdims=True), one)
+    twice = jnp.minimum(below * _largest(x, 1 / 8), jnp.asarray(2, x.dtype))
+    classes = math.prod(x.shape[axis] for axis in axes)
+    ties = jnp.asarray(classes, x.dtype) - jnp.sum(twice, axes, keepdims=True) / 2
+    return jnp.maximum(ties, jnp.ones((), x.dtype))
 
 
 def majority(p: Array) -> Array:
@@ -145,8 +148,8 @@ def row_statistics(x: Array, largest: Array, axes: Axes) -> RowStatistics:
 
     The rest is summed by itself: one large term would cost the sum of the others its last bits.
     """
-    e = exponentials(x, largest)
-    rest = jnp.sum(e - e * at_maximum(x, largest), axes, keepdims=True)
+    others = exponentials(x, largest) * below_maximum(x, largest)
+    rest = jnp.sum(others, axes, keepdims=True)
     ties = count_ties(x, largest, axes)
     return RowStatistics(largest, ties, rest / largest_exponential(largest))
 
