@@ -13,6 +13,8 @@ Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/im
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -21,7 +23,7 @@ from jaxsoftmax.autodiff import custom_rules
 
 from . import _arguments as arguments
 from . import _numerics as numerics
-from ._probabilities import Kept, keep, probabilities
+from ._probabilities import Kept, probabilities
 
 
 def log_softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = None) -> Array:
@@ -70,27 +72,35 @@ def _log_softmax(x: Array, alive: Array | None, *, axes: numerics.Axes) -> Array
     return (numerics.shifted(wide, row.max) - row.log_total).astype(x.dtype)
 
 
-def _fwd(x: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, Kept]:
-    largest = numerics.row_max(numerics.wide(lax.stop_gradient(x)), axes, alive)
+class _Saved(NamedTuple):
+    kept: Kept
+    others: Array  # 1 - p of the likeliest class
+
+
+def _fwd(x: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, _Saved]:
+    wide = numerics.wide(lax.stop_gradient(x))
+    row = numerics.row_statistics(wide, numerics.row_max(wide, axes, alive), axes)
+    one = jnp.ones_like(row.ties)
+    scale = one / (row.total * numerics.largest_exponential(row.max))
+    saved = _Saved(Kept(x, row.max, scale), ((row.ties - one) + row.rest) / row.total)
     behind = tuple(axis + 1 for axis in axes)
-    log_p = _log_softmax(x[None], numerics.apart(alive), axes=behind)[0]
-    return log_p, keep(x, largest, axes)
+    return _log_softmax(x[None], numerics.apart(alive), axes=behind)[0], saved
 
 
-def _jvp(kept: Kept, x_dot: Array, alive: None, *, axes: numerics.Axes) -> Array:
-    p, v = probabilities(kept, axes), numerics.wide(x_dot)
+def _jvp(saved: _Saved, x_dot: Array, alive: None, *, axes: numerics.Axes) -> Array:
+    p, v = probabilities(saved.kept, axes), numerics.wide(x_dot)
     return (v - jnp.sum(p * v, axes, keepdims=True)).astype(x_dot.dtype)
 
 
-def _vjp(kept: Kept, l_bar: Array, *, axes: numerics.Axes) -> tuple[Array, None]:
-    p, v = probabilities(kept, axes), numerics.wide(l_bar)
+def _vjp(saved: _Saved, l_bar: Array, *, axes: numerics.Axes) -> tuple[Array, None]:
+    p, v = probabilities(saved.kept, axes), numerics.wide(l_bar)
     # For the class k with more than half of the probability ℓ̄ₖ - pₖ Σℓ̄ is the small difference of
     # large terms; (1 - pₖ) ℓ̄ₖ - pₖ Σ of the others is the same without it, and 1 - pₖ is known.
     main = lax.stop_gradient(numerics.majority(p))
     main_bar = jnp.sum(main * v, axes, keepdims=True)
     other_bar = jnp.sum(v - main * v, axes, keepdims=True)
     # The second term of it is 0; it carries the derivative.
-    rest = kept.others - (p - lax.stop_gradient(p))
+    rest = saved.others - (p - lax.stop_gradient(p))
     x_bar = v * ((1 - main) + main * rest) - p * (other_bar + (1 - main) * main_bar)
     return x_bar.astype(l_bar.dtype), None
 

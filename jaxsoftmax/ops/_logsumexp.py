@@ -26,7 +26,7 @@ from jaxsoftmax.autodiff import custom_rules
 
 from . import _arguments as arguments
 from . import _numerics as numerics
-from ._probabilities import Kept, keep, probabilities
+from ._probabilities import Kept, probabilities
 
 
 @overload
@@ -120,18 +120,19 @@ def _logsumexp(a: Array, alive: Array | None, *, axes: numerics.Axes) -> Array:
     wide = numerics.wide(a)
     largest = numerics.row_max(wide, axes, alive)
     # An infinite maximum is the answer; what is summed then need only be finite.
-    row = numerics.row_statistics(wide, numerics.finite(largest), axes)
-    s = largest + row.log_total
+    s = largest + jnp.log(numerics.row_total(wide, numerics.finite(largest), axes))
     if alive is not None:
         s = jnp.where(alive, s, jnp.full_like(s, -jnp.inf))
     return s.astype(a.dtype)
 
 
 def _fwd(a: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, Kept]:
-    largest = numerics.row_max(numerics.wide(lax.stop_gradient(a)), axes, alive)
-    kept = keep(a, numerics.finite(largest), axes)
+    wide = numerics.wide(lax.stop_gradient(a))
+    largest = numerics.row_max(wide, axes, alive)
+    bounded = numerics.finite(largest)
+    total = numerics.row_total(wide, bounded, axes) * numerics.largest_exponential(bounded)
     # Under an infinite maximum there is no distribution: inf - inf makes all of the row NaN.
-    kept = kept._replace(scale=kept.scale + (largest - largest))
+    kept = Kept(a, bounded, jnp.ones_like(total) / total + (largest - largest))
     behind = tuple(axis + 1 for axis in axes)
     return _logsumexp(a[None], numerics.apart(alive), axes=behind)[0], kept
 

@@ -154,6 +154,12 @@ def row_statistics(x: Array, largest: Array, axes: Axes) -> RowStatistics:
     return RowStatistics(largest, ties, rest / largest_exponential(largest))
 
 
+def row_total(x: Array, largest: Array, axes: Axes) -> Array:
+    """Σ exp(x - max), at least 1, in one sum: for what does not single out the largest class."""
+    total = jnp.sum(exponentials(x, largest), axes, keepdims=True) / largest_exponential(largest)
+    return jnp.maximum(total, jnp.ones((), x.dtype))
+
+
 def row_probabilities(x: Array, row: RowStatistics) -> Array:
     """softmax(x), given its row statistics."""
     return exponentials(x, row.max) / (row.total * largest_exponential(row.max))

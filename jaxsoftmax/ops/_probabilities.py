@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxsoftmax.autodiff import custom_rules
 
@@ -29,16 +28,6 @@ class Kept(NamedTuple):
     x: Array
     max: Array
     scale: Array  # 1 / S
-    others: Array  # 1 - max p
-
-
-def keep(x: Array, largest: Array, axes: numerics.Axes) -> Kept:
-    """The residuals of an op on `x`, whose row maximum is `largest`."""
-    wide, largest = lax.stop_gradient(numerics.wide(x)), lax.stop_gradient(largest)
-    row = numerics.row_statistics(wide, largest, axes)
-    one = jnp.ones_like(row.ties)
-    scale = one / (row.total * numerics.largest_exponential(largest))
-    return Kept(x, largest, scale, ((row.ties - one) + row.rest) / row.total)
 
 
 def probabilities(kept: Kept, axes: numerics.Axes) -> Array:
