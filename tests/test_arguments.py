@@ -14,6 +14,7 @@ from jaxsoftmax import (
     logsumexp,
     softmax,
     softmax_cross_entropy,
+    softmax_jacobian,
 )
 from jaxsoftmax import softmax_cross_entropy_with_integer_labels as integer_ce
 
@@ -21,6 +22,12 @@ X = np.zeros((2, 3), np.float32)
 Y = np.zeros(2, np.int32)
 
 CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (
+        lambda: softmax_jacobian(X, None),  # type: ignore[arg-type]
+        ValueError,
+        "softmax_jacobian: axis must name one axis, got None for an array of 2 dimensions. "
+        "Reshape several class axes into one first.",
+    ),
     (
         lambda: softmax([1.0]),
         TypeError,

@@ -78,8 +78,8 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
       `(..., C, C)` in the dtype of `x`, the batch axes first.
 
     Raises:
-      TypeError: as `softmax`, or `axis` is not an int.
-      ValueError: `axis` is out of range.
+      TypeError: as `softmax`.
+      ValueError: `axis` is out of range, or names several axes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -88,8 +88,13 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
       [[0.25, -0.25], [-0.25, 0.25]]
     """
     x = arguments.floating("softmax_jacobian", "x", x)
-    (axis,) = arguments.axes("softmax_jacobian", (axis,), x.ndim)
-    p = jnp.moveaxis(softmax(numerics.wide(x), axis), axis, -1)
+    axes = arguments.axes("softmax_jacobian", axis, x.ndim)
+    if len(axes) != 1:
+        raise ValueError(
+            f"softmax_jacobian: axis must name one axis, got {axis!r} for an array of {x.ndim} "
+            "dimensions. Reshape several class axes into one first."
+        )
+    p = jnp.moveaxis(softmax(numerics.wide(x), axes), axes[0], -1)
     row, column = p[..., :, None], p[..., None, :]
     classes = jnp.arange(p.shape[-1])
     # pᵢ (1 - pᵢ) as pᵢ Σ of the others: 1 - pᵢ loses the small ones when pᵢ is near 1.
