@@ -25,8 +25,10 @@ CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: softmax_jacobian(X, None),  # type: ignore[arg-type]
         ValueError,
-        "softmax_jacobian: axis must name one axis, got None for an array of 2 dimensions. "
-        "Reshape several class axes into one first.",
+        (
+            "softmax_jacobian: axis must name one axis, got None for an array of 2 dimensions. "
+            "Reshape several class axes into one first."
+        ),
     ),
     (
         lambda: softmax([1.0]),
