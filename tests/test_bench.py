@@ -375,11 +375,11 @@ def test_a_rule_that_costs_more_than_custom_vjp_breaks_a_gate(monkeypatch):
     ).holds
 
 
-@pytest.mark.parametrize(("high", "holds"), [(0.42, True), (0.38, False)])
+@pytest.mark.parametrize(("high", "holds"), [(0.70, True), (0.60, False)])
 def test_time_breaks_a_gate_only_where_the_whole_interval_is_too_slow(monkeypatch, high, holds):
     found = measured(monkeypatch, lambda x, y: jnp.mean(-log_p(x, y)))
     against = found.of("custom", "value_and_grad").against
-    against["automatic"] = Ratio(0.35, 0.3, high)  # type: ignore[index]
+    against["automatic"] = Ratio(0.55, 0.5, high)  # type: ignore[index]
 
     gate = gates.time(INTEGER, found)
     assert gate.holds is holds
