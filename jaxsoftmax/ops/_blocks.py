@@ -111,8 +111,17 @@ def _zeros(shape: Any, dtype: Any, varying: tuple[Any, ...]) -> Any:
 
 def varying_like(x: Any, like: Any) -> Any:
     """`x` as an array that varies along the axes of a surrounding shard_map that `like` does."""
-    missing = tuple(axis for axis in _varying(like) if axis not in _varying(x))
-    return lax.pcast(x, missing, to="varying") if missing else x
+    return varying(x, _varying(like))
+
+
+def varying(tree: Any, axes: tuple[Any, ...]) -> Any:
+    """Arrays that vary along these axes of a surrounding shard_map: cotangents add up here."""
+
+    def cast(x: Any) -> Any:
+        missing = tuple(axis for axis in axes if axis not in _varying(x))
+        return lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(cast, tree)
 
 
 # ------------------------------------------------------------------------------------------------

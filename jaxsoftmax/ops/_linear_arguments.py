@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from . import _arguments as arguments
 from . import _numerics as numerics
 from ._blocks import block_rows
 from ._product import product_dtype
+from ._spread import Names
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -47,11 +48,11 @@ def operands(
 
 
 def row_weights(function: str, weights: Any, batch: tuple[int, ...], dtype: Any) -> Array | None:
-    """Weights of the rows with the batch axes made one, or None."""
+    """Weights of the rows, in the shape of the batch, or None."""
     if weights is None:
         return None
     like: Any = jax.ShapeDtypeStruct(batch, dtype)
-    return arguments.weights(function, "weights", weights, like).astype(dtype).reshape(-1)
+    return arguments.weights(function, "weights", weights, like).astype(dtype)
 
 
 def check_reduction(function: str, reduction: Any) -> None:
@@ -62,29 +63,81 @@ def check_reduction(function: str, reduction: Any) -> None:
         )
 
 
-def shares(
-    weights: Array | None, rows: int, keep: Array | None, dtype: Any, reduction: Reduction
-) -> Array:
-    """What the loss of each row is multiplied by before they are added up."""
-    u = jnp.ones(rows, dtype) if weights is None else weights
-    u = u if keep is None else jnp.where(keep, u, jnp.zeros_like(u))
-    if reduction == "sum":
-        return u
-    total = jnp.sum(u)
-    return u / jnp.where(total == 0, jnp.ones_like(total), total)
+def check_axis(function: str, axis_name: Any) -> None:
+    """`axis_name` is None, or names axes of a surrounding shard_map."""
+    if axis_name is None:
+        return
+    try:
+        lax.axis_size(axis_name)
+    except NameError as error:
+        raise ValueError(
+            f"{function}: axis_name must be a mesh axis of a surrounding jax.shard_map, got "
+            f"{axis_name!r}. Outside of shard_map leave it out: the arrays say where they are."
+        ) from error
 
 
-def rows_in_block(
-    function: str, rows: int, classes: int, dtype: Any, size: int | None, budget: int | None
-) -> int:
-    if size is not None:
-        return min(_positive(function, "block_size", size), max(1, rows))
-    budget = None if budget is None else _positive(function, "memory_budget", budget)
-    return block_rows(rows, classes * jnp.dtype(dtype).itemsize, budget)
+def axes(rows: tuple[str, ...], classes: Names | None) -> tuple[str, ...]:
+    """The mesh axes over which the rows or the classes are spread."""
+    of_classes = (classes,) if isinstance(classes, str) else classes
+    return (*rows, *(of_classes or ()))
 
 
-def _positive(function: str, name: str, value: int) -> int:
+def whole(shares: Any, axes: Names | None) -> Any:
+    """What the shares of the devices along these axes add up to."""
+    return lax.psum(shares, axes) if axes else shares
+
+
+class Sizes(NamedTuple):
+    """What the caller says about the size of a block."""
+
+    block_size: int | None
+    memory_budget: int | None
+
+    @classmethod
+    def checked(cls, function: str, block_size: int | None, memory_budget: int | None) -> Sizes:
+        """Sizes in range, or an error that says what the range is."""
+        return cls(
+            _positive(function, "block_size", block_size),
+            _positive(function, "memory_budget", memory_budget),
+        )
+
+    def rows(self, number: int, classes: int, dtype: Any) -> int:
+        """Rows in a block."""
+        if self.block_size is not None:
+            return min(self.block_size, max(1, number))
+        return block_rows(number, classes * jnp.dtype(dtype).itemsize, self.memory_budget)
+
+
+def _positive(function: str, name: str, value: int | None) -> int | None:
+    if value is None:
+        return None
     whole = arguments.number(
         function, name, value, lambda v: v >= 1 and v == int(v), "a whole number, at least 1"
     )
     return int(whole)
+
+
+def shares(
+    weights: Array | None,
+    rows: int,
+    keep: Array | None,
+    dtype: Any,
+    reduction: Reduction,
+    axes: tuple[str, ...] = (),
+) -> Array:
+    """What the loss of each row is multiplied by before they are added up.
+
+    Args:
+      weights: of the rows (N,), or None for 1.
+      rows: N.
+      keep: which rows count, or None for all.
+      dtype: of the result.
+      reduction: "mean" or "sum".
+      axes: the mesh axes of a surrounding shard_map over which the rows are spread.
+    """
+    u = jnp.ones(rows, dtype) if weights is None else weights
+    u = u if keep is None else jnp.where(keep, u, jnp.zeros_like(u))
+    if reduction == "sum":
+        return u
+    total = whole(jnp.sum(u), axes)
+    return u / jnp.where(total == 0, jnp.ones_like(total), total)

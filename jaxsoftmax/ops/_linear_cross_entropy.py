@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from typing import Any, Literal, cast, overload
 
 import jax
@@ -13,10 +11,10 @@ from jax.typing import ArrayLike
 
 from . import _arguments as arguments
 from . import _linear_arguments as linear
-from . import _numerics as numerics
-from ._linear_stream import Masks, Plan, row_losses, total_loss
+from ._linear_loss import Given, Job, linear_loss
 from ._loss_stats import LossStats
 from ._options import Options
+from ._spread import Names
 
 NAME = "linear_softmax_cross_entropy"
 
@@ -37,6 +35,7 @@ def linear_softmax_cross_entropy(
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
     return_stats: Literal[False] = False,
+    axis_name: Names | None = None,
     block_size: int | None = None,
     memory_budget: int | None = None,
 ) -> Array: ...
@@ -58,6 +57,7 @@ def linear_softmax_cross_entropy(
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
     return_stats: Literal[True],
+    axis_name: Names | None = None,
     block_size: int | None = None,
     memory_budget: int | None = None,
 ) -> tuple[Array, LossStats]: ...
@@ -78,6 +78,7 @@ def linear_softmax_cross_entropy(
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
+    axis_name: Names | None = None,
     block_size: int | None = None,
     memory_budget: int | None = None,
 ) -> Array | tuple[Array, LossStats]:
@@ -88,6 +89,11 @@ def linear_softmax_cross_entropy(
     Rows are worked on in blocks, in every mode and order of differentiation. With a reduction the
     forward pass forms the gradients that are asked for, so that a step costs three matrix products
     (two where `features` are not differentiated), as many as with the logits in memory.
+
+    Inside `jax.shard_map`, `axis_name` says that the classes are spread over devices. Two small
+    collectives of a block of rows go forward, and one of the size of the features goes back.
+    Where `check_vma=False`, take gradients outside of the map, or know what JAX means by them
+    inside: the cotangent of what is the same on all devices is then a share, to be added up.
 
     Args:
       features: f `(..., D)`, floating point.
@@ -108,6 +114,10 @@ def linear_softmax_cross_entropy(
       class_weights: `(C,)`, multiplies the (smoothed) target of each class.
       ignore_index: rows with this label do not count. For integer labels.
       return_stats: also return the `LossStats` of the rows, from the same pass.
+      axis_name: inside `jax.shard_map`, the mesh axis (or several, as a tuple) that spreads the
+        classes. `kernel`, `bias`, `class_weights`, `where` and target distributions are then those
+        of the device; integer labels are numbers of all classes. The result is the same on all
+        devices of the axis: that of all classes.
       block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
       memory_budget: bytes that the logits of a block may take, or None for 64 MiB.
 
@@ -126,72 +136,55 @@ def linear_softmax_cross_entropy(
       >>> jax.grad(linear_softmax_cross_entropy, argnums=1)(features, kernel, labels).tolist()
       [[-0.25, 0.25], [0.25, -0.25]]
 
+      The classes spread over all devices, in code for one of them:
+
+      >>> from functools import partial
+      >>> from jax.sharding import AxisType, PartitionSpec as P
+      >>> mesh = jax.make_mesh((jax.device_count(),), ("model",), axis_types=(AxisType.Auto,))
+      >>> in_specs = P(), P(None, "model"), P()  # a part of the kernel, all rows
+      >>> spread = partial(linear_softmax_cross_entropy, axis_name="model")
+      >>> loss = jax.shard_map(spread, mesh=mesh, in_specs=in_specs, out_specs=P())
+      >>> features, kernel, labels = jnp.eye(2), jnp.zeros((2, 8)), jnp.array([0, 7])
+      >>> print(jax.jit(jax.grad(loss, argnums=1))(features, kernel, labels)[:, 0])
+      [-0.4375  0.0625]
+
     See Also:
       `softmax_cross_entropy_with_integer_labels`, `softmax_cross_entropy` on logits.
     """
     f, w, b, like = linear.operands(NAME, features, kernel, bias)
-    batch, classes = like.shape[:-1], like.shape[-1]
-    rows = math.prod(batch)
     options = Options.checked(NAME, label_smoothing, z_loss, logit_softcap)
     if arguments.are_classes(labels):
-        y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,)).reshape(rows)
+        y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,))
     else:
-        y = arguments.distribution_labels(NAME, labels, like).reshape(rows, classes)
-    flat: Any = jax.ShapeDtypeStruct((rows, classes), like.dtype)
+        y = arguments.distribution_labels(NAME, labels, like)
+    ignored = _ignore_index(ignore_index, y)
+    flat: Any = jax.ShapeDtypeStruct((1, like.shape[-1]), like.dtype)
     cw = arguments.class_weights(NAME, class_weights, flat, (1,))
-    ignored = _ignored(ignore_index, y)
-    u = linear.row_weights(NAME, weights, batch, like.dtype)
-    masks = _masks(where, like, ignored, u)
+    u = linear.row_weights(NAME, weights, like.shape[:-1], like.dtype)
+    shared, entries = _masks(where, like)
     linear.check_reduction(NAME, reduction)
-    block = linear.rows_in_block(NAME, rows, classes, like.dtype, block_size, memory_budget)
-    plan = Plan(options, block, jnp.dtype(like.dtype), return_stats)
-
-    problem = (f.reshape(rows, f.shape[-1]), w, b, y, cw)
-    if reduction == "none":
-        losses, stats = row_losses(*problem, masks, plan=plan)
-        loss = (losses if u is None else numerics.scaled(losses, u)).reshape(batch)
-    else:
-        shares = linear.shares(u, rows, masks.keep, plan.dtype, reduction)
-        loss, stats = total_loss(*problem, shares, masks, plan=plan)
-    return loss if stats is None else (loss, _shaped(stats, batch))
+    linear.check_axis(NAME, axis_name)
+    sizes = linear.Sizes.checked(NAME, block_size, memory_budget)
+    job = Job(options, reduction, ignored, return_stats, sizes, like.dtype, axis_name)
+    loss, stats = linear_loss(Given(f, w, b, y, cw, u, shared, entries), job)
+    return loss if stats is None else (loss, stats)
 
 
-def _shaped(stats: LossStats, batch: tuple[int, ...]) -> LossStats:
-    """Statistics in the batch shape, with a prediction that can index."""
-    shaped = LossStats(*(value.reshape(batch) for value in stats))
-    return shaped._replace(prediction=shaped.prediction.astype(jnp.int32))
-
-
-def _ignored(ignore_index: Any, labels: Array) -> Array | None:
+def _ignore_index(ignore_index: Any, labels: Array) -> int | None:
     index = arguments.ignore_index(NAME, ignore_index)
-    if index is None:
-        return None
-    if not arguments.are_classes(labels):
+    if index is not None and not arguments.are_classes(labels):
         raise ValueError(
             f"{NAME}: ignore_index goes with integer labels, got {labels.dtype} labels. "
             "Give the rows to leave out the weight 0."
         )
-    return labels == jnp.asarray(index, labels.dtype)
+    return index
 
 
-def _masks(where: Any, like: Any, ignored: Array | None, weights: Array | None) -> Masks:
-    """Masks of classes and rows, with the batch axes made one."""
-    rows, classes = math.prod(like.shape[:-1]), like.shape[-1]
-    shared = entries = None
-    keep = [] if ignored is None else [~ignored]
-    if weights is not None:
-        keep.append(weights != 0)
+def _masks(where: Any, like: Any) -> tuple[Array | None, Array | None]:
+    """The mask of the classes (1, C), if all rows have the same, or that of the entries."""
     shape = jnp.shape(where) if where is not None else ()
     if where is not None and all(n == 1 for n in shape[:-1]):
         where = jnp.asarray(where).reshape(shape[-1:])
-        shared = _mask(where, jax.ShapeDtypeStruct((1, classes), like.dtype))
-        keep.append(jnp.broadcast_to(jnp.any(shared), (rows,)))
-    elif where is not None:
-        entries = _mask(where, like).reshape(rows, classes)
-        keep.append(jnp.any(entries, 1))
-    return Masks(shared, entries, functools.reduce(jnp.logical_and, keep) if keep else None)
-
-
-def _mask(where: Any, like: Any) -> Array:
-    mask = arguments.class_mask(NAME, where, like)
-    return cast(Array, mask)
+        shared = jax.ShapeDtypeStruct((1, like.shape[-1]), like.dtype)
+        return arguments.class_mask(NAME, where, cast(Array, shared)), None
+    return None, arguments.class_mask(NAME, where, like)

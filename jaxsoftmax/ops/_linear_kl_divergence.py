@@ -13,7 +13,8 @@ Source     Hinton, Vinyals & Dean, arXiv:1503.02531, section 2
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import math
+from typing import Any, NamedTuple, cast
 
 import jax.numpy as jnp
 from jax import Array
@@ -22,7 +23,8 @@ from jax.typing import ArrayLike
 from . import _arguments as arguments
 from . import _linear_arguments as linear
 from . import _numerics as numerics
-from ._blocks import stream
+from . import _spread as spread
+from ._blocks import stream, varying
 from ._linear_stream import kept, linear_logits
 from ._log_softmax import log_softmax
 from ._product import product_dtype
@@ -42,6 +44,7 @@ def linear_softmax_kl_divergence(
     temperature: float = 1.0,
     weights: ArrayLike | None = None,
     reduction: linear.Reduction = "mean",
+    axis_name: spread.Names | None = None,
     block_size: int | None = None,
     memory_budget: int | None = None,
 ) -> Array:
@@ -64,6 +67,9 @@ def linear_softmax_kl_divergence(
       temperature: T > 0, divides the logits of both.
       weights: of the rows, broadcastable to `(...)`, or None for 1. A row of weight 0 is left out.
       reduction: "mean" divides by the summed weight, and is 0 if there is none; "sum"; or "none".
+      axis_name: inside `jax.shard_map`, the mesh axis (or several, as a tuple) that spreads the
+        classes: both kernels and biases are then those of the device. See
+        `linear_softmax_cross_entropy`.
       block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
       memory_budget: bytes that the logits of a block may take, or None for 64 MiB.
 
@@ -99,27 +105,64 @@ def linear_softmax_kl_divergence(
         NAME, "temperature", temperature, lambda t: 0 < t < float("inf"), "positive and finite"
     )
     linear.check_reduction(NAME, reduction)
-    *batch, classes = like.shape
+    linear.check_axis(NAME, axis_name)
     dtype = product_dtype(like.dtype, other.dtype)
-    u = linear.row_weights(NAME, weights, tuple(batch), dtype)
-    f, g = f.reshape(-1, f.shape[-1]), g.reshape(-1, g.shape[-1])
-    rows = f.shape[0]
-    size = linear.rows_in_block(NAME, rows, 2 * classes, dtype, block_size, memory_budget)
-    keep = None if u is None else u != 0
+    u = linear.row_weights(NAME, weights, like.shape[:-1], dtype)
+    sizes = linear.Sizes.checked(NAME, block_size, memory_budget)
+    job = _Job(temperature, dtype, reduction, sizes, axis_name)
+    return _local_loss(_Given(f, w, b, g, v, c, u), job)
 
-    body, cut = _Divergences(temperature, dtype), (True, False, False, True, False, False, True)
-    losses = stream(f, w, b, g, v, c, keep, body=body, cut=cut, size=size)[1]
-    if reduction == "none":
-        return (losses if u is None else numerics.scaled(losses, u)).reshape(batch)
-    return jnp.sum(numerics.scaled(losses, linear.shares(u, rows, keep, dtype, reduction)))
+
+class _Given(NamedTuple):
+    """The arrays, with the batch axes as they came."""
+
+    features: Array  # (..., D)
+    kernel: Array  # (D, C)
+    bias: Array | None  # (C,)
+    teacher_features: Array  # (..., E)
+    teacher_kernel: Array  # (E, C)
+    teacher_bias: Array | None  # (C,)
+    weights: Array | None  # (...)
+
+
+class _Job(NamedTuple):
+    """The static options."""
+
+    temperature: float
+    dtype: Any  # of the divergences
+    reduction: linear.Reduction
+    sizes: linear.Sizes
+    classes: spread.Names | None  # the mesh axes that spread the classes
+    rows: tuple[str, ...] = ()  # and those that spread the rows
+
+
+def _local_loss(given: _Given, job: _Job) -> Array:
+    """The loss of what this device has, with what it shares with others added up."""
+    batch, classes = given.features.shape[:-1], given.kernel.shape[1]
+    rows, axes = math.prod(batch), linear.axes(job.rows, job.classes)
+    f, w, b, g, v, c, u = varying(given, axes)
+    f, g = (x.reshape(rows, x.shape[-1]) for x in (f, g))
+    u = None if u is None else u.reshape(rows)
+    keep = None if u is None else u != 0
+    size = job.sizes.rows(rows, 2 * classes, job.dtype)
+
+    body = _Divergences(job.temperature, job.dtype, job.classes)
+    cut = (True, False, False, True, False, False, True)
+    shares = stream(f, w, b, g, v, c, keep, body=body, cut=cut, size=size)[1]
+    if job.reduction == "none":
+        losses = linear.whole(shares, job.classes).reshape(batch)
+        return losses if given.weights is None else numerics.scaled(losses, given.weights)
+    u = linear.shares(u, rows, keep, job.dtype, job.reduction, job.rows)
+    return cast(Array, linear.whole(jnp.sum(numerics.scaled(shares, u)), axes))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Divergences:
-    """A block of rows -> its divergences."""
+    """A block of rows -> its divergences, or the shares of this device in them."""
 
     temperature: float
     dtype: Any
+    classes: spread.Names | None
 
     def __call__(
         self,
@@ -133,12 +176,21 @@ class _Divergences:
     ) -> tuple[None, Array]:
         x = self._logits(features, kernel, bias, keep)
         x_teacher = self._logits(teacher_features, teacher_kernel, teacher_bias, keep)
-        log_p, log_q = log_softmax(x), log_softmax(x_teacher)
+        log_p, log_q = self._log_softmax(x), self._log_softmax(x_teacher)
+        q = self._softmax(x_teacher)
         # A class that the teacher rules out has no part, whatever the student thinks of it.
         impossible = log_q == -jnp.inf
         difference = jnp.where(impossible, jnp.zeros_like(log_q), log_q - log_p)
-        divergence = jnp.sum(softmax(x_teacher) * difference, 1)
+        divergence = jnp.sum(q * difference, 1)
         return None, jnp.asarray(self.temperature**2, self.dtype) * divergence
+
+    def _softmax(self, x: Array) -> Array:
+        return softmax(x) if self.classes is None else spread.softmax(x, axis_name=self.classes)
+
+    def _log_softmax(self, x: Array) -> Array:
+        if self.classes is None:
+            return log_softmax(x)
+        return spread.log_softmax(x, axis_name=self.classes)
 
     def _logits(self, features: Array, kernel: Array, bias: Array | None, keep: Any) -> Array:
         z = linear_logits(kept(features, keep), kernel, bias).astype(self.dtype)

@@ -13,6 +13,9 @@ Work       A product is 2NDC flops. Evaluation: Z. Total with derivatives: Z, an
 Order 2    by differentiating the gradient, block by block. Z is linear, so a Hessian product in
            (W, b) is that of the Gauss-Newton matrix: Ż = F Ẇ + ḃ,  Ġ = diag(u) H Ż,  Fᵀ Ġ.
 Edges      A row that is not kept is 0 in everything, whatever its features.
+Devices    Where the classes are spread over a mesh axis, W, b, t and w are those of this device,
+           and every loss is its share: they add up to the loss, and gradients in what the devices
+           have in common add up as well.
 """
 
 from __future__ import annotations
@@ -32,9 +35,11 @@ from . import _numerics as numerics
 from ._blocks import Flags, matching, stream, varying_like
 from ._distribution_loss import distribution_loss
 from ._integer_loss import integer_loss
-from ._loss_stats import LossStats, loss_stats
+from ._loss_stats import LossStats, loss_stats, loss_stats_shares
 from ._options import Options
 from ._product import product, product_dtype
+from ._spread import Names
+from ._spread_loss import local_target, loss_share
 
 
 class Problem(NamedTuple):
@@ -53,6 +58,7 @@ class Masks(NamedTuple):
     classes: Array | None  # (1, C), the same in all rows
     entries: Array | None  # (N, C)
     keep: Array | None  # (N,)
+    admissible: Array | None = None  # (N, 1), how many: the admissible classes of all devices
 
 
 class Plan(NamedTuple):
@@ -62,6 +68,7 @@ class Plan(NamedTuple):
     block: int  # rows in a block
     dtype: Any  # of the losses
     stats: bool  # whether LossStats come with them
+    axis_name: Names | None  # along which the classes are spread: then all losses are shares
 
 
 # Losses, and the statistics if the plan says so.
@@ -74,7 +81,7 @@ Losses = tuple[Array, LossStats | None]
 
 
 # Of the fields of Problem and of Masks, which have a row for each row.
-_CUT = (True, False, False, True, False, False, True, True)
+_CUT = (True, False, False, True, False, False, True, True, True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +106,7 @@ class _Gradients:
     asked: Problem
 
     def __call__(self, *args: Any) -> tuple[Problem, tuple[Losses, Problem]]:
-        problem, masks, weights = Problem(*args[:5]), Masks(*args[5:8]), args[8]
+        problem, masks, weights = Problem(*args[:5]), Masks(*args[5:9]), args[9]
         asked, features = self.asked, kept(problem.features, masks.keep)
         z = linear_logits(features, problem.kernel, problem.bias)
         others = {"labels": problem.labels, "class_weights": problem.class_weights}
@@ -158,7 +165,11 @@ def _losses(
     """L of every row of a block of logits."""
     options = plan.options
     x, mask, keep = _seen(z, masks, options)
-    if arguments.are_classes(labels):
+    if plan.axis_name is not None:
+        y = labels[:, None] if arguments.are_classes(labels) else labels
+        t = local_target(y, x, mask, masks.admissible, class_weights, options, plan.axis_name)
+        losses = loss_share(x, t, keep, z_loss=options.z_loss, axis_name=plan.axis_name)
+    elif arguments.are_classes(labels):
         target = options.target(labels[:, None], x, mask, keep, class_weights, None, 1)
         losses = integer_loss(x, *target, axis=1, z_loss=options.z_loss)
     else:
@@ -172,6 +183,8 @@ def _stats(z: Array, labels: Array, masks: Masks, plan: Plan) -> LossStats | Non
         return None
     x, _, keep = _seen(z, masks, plan.options)
     labels = labels[:, None] if arguments.are_classes(labels) else labels
+    if plan.axis_name is not None:
+        return loss_stats_shares(x, labels, keep, plan.axis_name)
     return loss_stats(x, labels, keep)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from . import _arguments as arguments
 from . import _numerics as numerics
+from . import _spread as spread
 from ._integer_loss import integer_loss
+from ._spread_loss import first_only, local_labels
 
 
 class LossStats(NamedTuple):
@@ -51,11 +53,43 @@ def loss_stats(x: Array, labels: Array, keep: Array | None) -> LossStats:
         t = lax.stop_gradient(labels).astype(x.dtype)
         nll = jnp.sum(numerics.weighted(t, row.log_total + below), 1, keepdims=True)
     prediction = jnp.argmax(x, 1, keepdims=True).astype(x.dtype)
-    values: tuple[Array, ...] = (largest + row.log_total, -nll, prediction, entropy)
+    return _of_rows(keep, largest + row.log_total, -nll, prediction, entropy)
+
+
+def loss_stats_shares(
+    x: Array, labels: Array, keep: Array | None, axis_name: spread.Names
+) -> LossStats:
+    """As `loss_stats`, of classes spread over devices: what adds up to the statistics."""
+    x = lax.stop_gradient(x)
+    x = x if keep is None else jnp.where(keep, x, jnp.zeros_like(x))
+    largest = spread.row_max(x, axis_name)
+    row, _ = spread.row_statistics(x, largest, axis_name=axis_name)
+    minus_log_p = row.log_total - numerics.shifted(x, largest)
+    t = lax.stop_gradient(local_labels(labels, x, axis_name))
+    p = numerics.row_probabilities(x, row)
+    log_prob, entropy = (
+        jnp.sum(numerics.weighted(weight, minus_log_p), 1, keepdims=True) for weight in (t, p)
+    )
+    # The first of the classes that attain the maximum, on the first device that has one.
+    classes = x.shape[1]
+    own = jnp.argmax(x, 1, keepdims=True)
+    has_it = jnp.max(x, 1, keepdims=True) >= largest
+    beyond = classes * lax.axis_size(axis_name)
+    own = jnp.where(has_it, own + lax.axis_index(axis_name) * classes, beyond)
+    prediction = lax.pmin(own, axis_name).astype(x.dtype)
+    s, prediction, no_class = (
+        first_only(value, axis_name)
+        for value in (largest + row.log_total, prediction, -jnp.ones_like(prediction))
+    )
+    return _of_rows(keep, s, -log_prob, prediction, entropy, no_class=no_class)
+
+
+def _of_rows(keep: Array | None, *values: Array, no_class: Any = -1.0) -> LossStats:
+    """Of values (N, 1), in the order of LossStats; rows that are not kept have no class."""
     if keep is not None:
-        left_out = (0.0, 0.0, -1.0, 0.0)
+        left_out = (0.0, 0.0, no_class, 0.0)
         values = tuple(
-            jnp.where(keep, value, jnp.full_like(value, other))
+            jnp.where(keep, value, jnp.asarray(other, value.dtype))
             for value, other in zip(values, left_out, strict=True)
         )
     return LossStats(*(lax.stop_gradient(value[:, 0]) for value in values))

@@ -57,13 +57,20 @@ class Options(NamedTuple):
             x = numerics.softcap(x, self.logit_softcap)
         return numerics.masked(x, mask, (axis,))
 
-    def distribution(self, t: Array, mask: Array | None, weights: Array | None, axis: int) -> Array:
-        """Smoothed and weighted targets."""
+    def distribution(
+        self,
+        t: Array,
+        mask: Array | None,
+        weights: Array | None,
+        axis: int,
+        count: int | Array | None = None,
+    ) -> Array:
+        """Smoothed and weighted targets; `count` as for `uniform`."""
         if self.label_smoothing:
             keep = jnp.asarray(1 - self.label_smoothing, t.dtype)
-            t = keep * t + self._uniform(t, mask, axis)
+            t = keep * t + self.uniform(t, mask, axis, count)
         t = t if weights is None else t * weights.astype(t.dtype)
-        return _admissible(t, mask)
+        return admissible(t, mask)
 
     def target(
         self,
@@ -82,27 +89,34 @@ class Options(NamedTuple):
             keep = counted if keep is None else keep & counted
         beta = alpha = None
         if self.label_smoothing:
-            alpha = self._uniform(x, mask, axis)
+            alpha = self.uniform(x, mask, axis)
             beta = jnp.full((1,) * x.ndim, 1 - self.label_smoothing, x.dtype)
         if weights is not None:
             w = weights.astype(x.dtype)
             at_label = jnp.take(w.ravel(), y, mode="clip")
             beta = at_label if beta is None else beta * at_label
-            alpha = None if alpha is None else _admissible(alpha * w, mask)
+            alpha = None if alpha is None else admissible(alpha * w, mask)
         beta = None if beta is None else jnp.broadcast_to(beta, y.shape)
         alpha = None if alpha is None else jnp.broadcast_to(alpha, x.shape)
         return Target(y, beta, alpha, keep)
 
-    def _uniform(self, like: Array, mask: Array | None, axis: int) -> Array:
-        """ε / (number of admissible classes) on these, 0 on the others."""
+    def uniform(
+        self, like: Array, mask: Array | None, axis: int, count: int | Array | None = None
+    ) -> Array:
+        """ε / (number of admissible classes) on these, 0 on the others.
+
+        The number is that of `mask`, or `count` where the classes are those of one device of many.
+        """
         spread = jnp.asarray(self.label_smoothing, like.dtype)
         if mask is None:
-            return jnp.full((1,) * like.ndim, self.label_smoothing / like.shape[axis], like.dtype)
-        admissible = mask.astype(like.dtype)
-        count = jnp.sum(admissible, axis, keepdims=True)
-        return admissible * (spread / jnp.maximum(count, jnp.ones_like(count)))
+            number = like.shape[axis] if count is None else count
+            return jnp.full((1,) * like.ndim, self.label_smoothing / number, like.dtype)
+        classes = mask.astype(like.dtype)
+        count = jnp.sum(classes, axis, keepdims=True) if count is None else count
+        number = jnp.maximum(jnp.asarray(count, like.dtype), jnp.ones((), like.dtype))
+        return classes * (spread / number)
 
 
-def _admissible(t: Array, mask: Array | None) -> Array:
+def admissible(t: Array, mask: Array | None) -> Array:
     """Targets without those of masked classes, selected last: their derivative -log p is inf."""
     return t if mask is None else jnp.where(mask, t, jnp.zeros_like(t))

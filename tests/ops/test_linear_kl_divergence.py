@@ -1,5 +1,6 @@
 """The streamed KL divergence against the textbook's, on logits."""
 
+import functools
 import math
 import re
 
@@ -7,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_kl_divergence
 
@@ -106,6 +109,48 @@ def test_a_class_that_does_not_exist_has_no_part():
     np.testing.assert_allclose(bars[3][:, there], right[3], atol=1e-6)
     assert not np.any(bars[1][:, 2])
     assert not np.any(bars[3][:, 2])
+
+
+@pytest.mark.parametrize(("reduction", "check_vma"), [("mean", True), ("none", False)])
+def test_classes_spread_over_devices_equal_those_on_one(reduction, check_vma):
+    f, w, g, v, b, c, u = problem(jnp.float32)
+    w, v, b, c = (jnp.concatenate([a, a[..., :1] - 1], -1) for a in (w, v, b, c))
+    b, c = (a.at[2].set(-jnp.inf) for a in (b, c))
+    given = f, w, g, v, b, c, u
+
+    def loss(f, w, g, v, b, c, u, **options):
+        losses = linear_softmax_kl_divergence(
+            f, w, g, v, b, c, weights=u, temperature=2.0, reduction=reduction, **options
+        )
+        return jnp.sum(jnp.cos(jnp.arange(losses.size)) * losses.ravel())
+
+    mesh = jax.make_mesh((3,), ("model",), axis_types=(AxisType.Auto,), devices=jax.devices()[:3])
+    kernel, bias = P(None, "model"), P("model")
+    spread = jax.shard_map(
+        functools.partial(loss, axis_name="model", block_size=4),
+        mesh=mesh,
+        in_specs=(P(), kernel, P(), kernel, bias, bias, P()),
+        out_specs=P(),
+        check_vma=check_vma,
+    )
+
+    def derivatives(f):
+        gradient = jax.grad(f, (0, 1, 2, 3, 6))
+        moving = (*given[:4], given[6])
+
+        def at(*moving):
+            return gradient(*moving[:4], b, c, moving[4])
+
+        def both():
+            return f(*given), jax.jvp(at, moving, moving) if check_vma else at(*moving)
+
+        return jax.jit(both)()
+
+    jax.tree.map(
+        lambda ours, one: np.testing.assert_allclose(ours, one, rtol=2e-5, atol=2e-6),
+        jax.device_get(derivatives(spread)),
+        jax.device_get(derivatives(loss)),
+    )
 
 
 @pytest.mark.parametrize(

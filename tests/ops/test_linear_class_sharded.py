@@ -1,0 +1,290 @@
+"""`axis_name`: classes spread over the devices of a shard_map equal those on one."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+from jaxsoftmax import linear_softmax_cross_entropy
+
+N, D, C = 12, 3, 8
+KEYS = iter(jax.random.split(jax.random.key(7), 9))
+ARRAYS = {
+    "features": jax.random.normal(next(KEYS), (N, D)),
+    "kernel": jax.random.normal(next(KEYS), (D, C)),
+    "bias": jax.random.normal(next(KEYS), (C,)),
+    "class_weights": jax.random.uniform(next(KEYS), (C,)) + 0.5,
+    "weights": jax.random.uniform(next(KEYS), (N,)).at[5].set(0),
+    "targets": jax.random.uniform(next(KEYS), (N, C)),
+}
+LABELS = jax.random.randint(next(KEYS), (N,), 0, C).at[2].set(3)
+ENTRIES = jax.random.bernoulli(next(KEYS), 0.7, (N, C)).at[jnp.arange(N), LABELS].set(True)
+CLASSES = jnp.arange(C) < C - 1  # the last device has one class less
+SPECS = {
+    "kernel": P(None, "model"),
+    "bias": P("model"),
+    "class_weights": P("model"),
+    "targets": P(None, "model"),
+}
+OPTIONS = {"label_smoothing": 0.1, "z_loss": 0.1, "logit_softcap": 3.0}
+
+CASES = {
+    "labels": ("features kernel", {}),
+    "labels, every option": (
+        "features kernel bias class_weights weights",
+        {"where": ENTRIES, "ignore_index": 3, **OPTIONS},
+    ),
+    "distributions, every option, by row": (
+        "features kernel bias class_weights weights targets",
+        {"where": CLASSES, "reduction": "none", **OPTIONS},
+    ),
+}
+
+
+def mesh_of(count):
+    devices = jax.devices()[:count]
+    return jax.make_mesh((count,), ("model",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def loss(moving, labels, options):
+    """The scalar that is differentiated: rows of a loss by row count differently."""
+    arrays = dict(moving)
+    labels = arrays.pop("targets", labels)
+    result = linear_softmax_cross_entropy(labels=labels, block_size=5, **arrays, **options)
+    return jnp.sum(jnp.cos(jnp.arange(N)) * result) if result.ndim else result
+
+
+def spread(case, count, check_vma):
+    """The loss of a case as a function of whole arrays, spread over `count` devices."""
+    names, options = CASES[case]
+    where = options.get("where")
+    specs = {name: SPECS.get(name, P()) for name in names.split()}
+    mask_spec = None if where is None else P(None, "model") if where.ndim == 2 else P("model")
+
+    def local(moving, labels, where):
+        return loss(moving, labels, options | {"where": where, "axis_name": "model"})
+
+    mapped = jax.shard_map(
+        local,
+        mesh=mesh_of(count),
+        in_specs=(specs, P(), mask_spec),
+        out_specs=P(),
+        check_vma=check_vma,
+    )
+    return lambda moving: mapped(moving, LABELS, where)
+
+
+def moving_of(case):
+    return {name: ARRAYS[name] for name in CASES[case][0].split()}
+
+
+def first_order(f):
+    return lambda x: (jax.value_and_grad(f)(x), jax.jvp(f, (x,), (jax.tree.map(jnp.cos, x),))[1])
+
+
+def hessian_product(f):
+    return lambda x: jax.jvp(jax.grad(f), (x,), (jax.tree.map(jnp.cos, x),))[1]
+
+
+def second_order(f):
+    """The Hessian product in all orders of modes."""
+
+    def of(x):
+        v = jax.tree.map(jnp.cos, x)
+
+        def slope(x):
+            return jax.jvp(f, (x,), (v,))[1]
+
+        def along(x):
+            return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, jax.grad(f)(x), v)))
+
+        return jax.jvp(jax.grad(f), (x,), (v,))[1], jax.grad(slope)(x), jax.grad(along)(x)
+
+    return of
+
+
+def assert_close(ours, expected, tolerance=2e-5):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance / 10),
+        jax.device_get(ours),
+        jax.device_get(expected),
+    )
+
+
+@functools.cache
+def on_one_device(case, modes):
+    f = functools.partial(loss, labels=LABELS, options=CASES[case][1])
+    return jax.jit(modes(f))(moving_of(case))
+
+
+@pytest.mark.parametrize(
+    ("case", "modes", "count", "check_vma"),
+    [
+        ("labels", first_order, 8, True),
+        ("labels", second_order, 8, True),
+        ("labels", second_order, 2, False),
+        ("labels, every option", first_order, 2, True),
+        ("labels, every option", first_order, 4, False),
+        ("distributions, every option, by row", first_order, 4, True),
+        ("distributions, every option, by row", hessian_product, 2, False),
+    ],
+)
+def test_every_mode_and_order_equals_one_device(case, modes, count, check_vma):
+    ours = jax.jit(modes(spread(case, count, check_vma)))(moving_of(case))
+    assert_close(ours, on_one_device(case, modes))
+
+
+# ------------------------------------------------------------------------------------------------
+# Inside a shard_map: what a user's own code sees
+# ------------------------------------------------------------------------------------------------
+
+
+def inside(f, count, out_specs, check_vma=True):
+    """`f` of the features, and of the kernel and the bias of the device."""
+    return jax.jit(
+        jax.shard_map(
+            f,
+            mesh=mesh_of(count),
+            in_specs=(P(), P(None, "model"), P("model")),
+            out_specs=out_specs,
+            check_vma=check_vma,
+        )
+    )
+
+
+POINT = ARRAYS["features"], ARRAYS["kernel"], ARRAYS["bias"]
+OUT_SPECS = P(), P(None, "model"), P("model")
+
+
+def test_gradients_taken_inside_are_whole():
+    """Of the features on every device, although each device has a share of it."""
+
+    def total(features, kernel, bias, **options):
+        return linear_softmax_cross_entropy(features, kernel, LABELS, bias, **options)
+
+    local = functools.partial(total, axis_name="model", block_size=5)
+    ours = inside(jax.grad(local, (0, 1, 2)), 4, OUT_SPECS)(*POINT)
+    assert_close(ours, jax.grad(total, (0, 1, 2))(*POINT))
+
+
+def test_gradients_of_each_example_by_vmap():
+    def one(feature, kernel, label, **options):
+        return linear_softmax_cross_entropy(feature, kernel, label, **options)
+
+    def each(features, kernel, bias, **options):
+        gradient = jax.grad(functools.partial(one, **options), 1)
+        return jax.vmap(gradient, (0, None, 0))(features, kernel, LABELS)
+
+    local = functools.partial(each, axis_name="model")
+    assert_close(inside(local, 4, P(None, None, "model"))(*POINT), each(*POINT))
+
+
+@pytest.mark.parametrize("distributions", [False, True])
+def test_statistics_are_those_of_all_classes(distributions):
+    """Two classes on two devices tie for the first place: the first of them is the prediction."""
+    features, kernel, bias = POINT
+    kernel, bias = (a.at[..., 7].set(a[..., 2]) for a in (kernel, bias))
+    bias = bias.at[jnp.array([2, 7])].add(2)
+
+    def of(features, kernel, bias, labels, **options):
+        weights = jnp.ones(N).at[3].set(0)
+        return linear_softmax_cross_entropy(
+            features, kernel, labels, bias, weights=weights, return_stats=True, **options
+        )
+
+    def local(features, kernel, bias):
+        labels = LABELS
+        if distributions:
+            own = jax.lax.axis_index("model") * 2
+            labels = jax.lax.dynamic_slice_in_dim(ARRAYS["targets"], own, 2, axis=1)
+        return of(features, kernel, bias, labels, axis_name="model", block_size=5)
+
+    labels = ARRAYS["targets"] if distributions else LABELS
+    ours, expected = (
+        inside(local, 4, P())(features, kernel, bias),
+        of(*POINT[:1], kernel, bias, labels),
+    )
+    assert_close(ours, expected)
+    assert 2 in expected[1].prediction
+    assert ours[1].prediction.dtype == jnp.int32
+
+
+def test_confident_rows_keep_their_last_bits():
+    """Loss and gradient of the order of exp(-60), on the device with the label and on others."""
+    kernel = jnp.array([[60.0, 0.0, -1.0, 0.5]])
+
+    def of(features, kernel, labels, **options):
+        return linear_softmax_cross_entropy(features, kernel, labels, **options)
+
+    def local(features, kernel, bias):
+        labels = jnp.zeros(1, jnp.int32)
+        gradients = jax.value_and_grad(functools.partial(of, axis_name="model"), (0, 1))
+        return gradients(features, kernel, labels)
+
+    one = jnp.ones((1, 1))
+    value, (f_bar, w_bar) = inside(local, 2, (P(), (P(), P(None, "model"))))(
+        one, kernel, one[0, :0]
+    )
+    others = np.exp(np.float64([0, -1, 0.5]) - 60)
+    np.testing.assert_allclose(value, np.log1p(others.sum()), rtol=1e-6)
+    np.testing.assert_allclose(w_bar, [[-others.sum(), *others]], rtol=1e-6)
+    np.testing.assert_allclose(f_bar, [[np.dot(w_bar[0], kernel[0])]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_edges_are_those_of_one_device(check_vma):
+    """Labels that are no class, NaN, and a device whose classes are all impossible."""
+    features, kernel, bias = POINT
+    labels = LABELS.at[:3].set(jnp.array([-1, C, 2**31 - 1]))
+    features = features.at[4].set(jnp.nan)
+    bias = bias.at[4:].set(-jnp.inf)
+
+    def losses_and_gradient(features, kernel, bias, **options):
+        def losses(features):
+            return linear_softmax_cross_entropy(
+                features, kernel, labels, bias, reduction="none", **options
+            )
+
+        value, back = jax.vjp(losses, features)
+        return value, back(jnp.ones_like(value))[0]
+
+    def local(features, kernel, bias):
+        value, f_bar = losses_and_gradient(features, kernel, bias, axis_name="model", block_size=5)
+        # Without the check a cotangent inside is a share, and 1 on each of two devices is 2.
+        return value, f_bar if check_vma else jax.lax.psum(f_bar, "model") / 2
+
+    ours = inside(local, 2, P(), check_vma)(features, kernel, bias)
+    expected = losses_and_gradient(features, kernel, bias)
+    assert_close(ours, expected)
+    np.testing.assert_array_equal(np.isnan(expected[0]), np.isin(np.arange(N), [0, 1, 2, 4]))
+
+
+# ------------------------------------------------------------------------------------------------
+# What crosses devices
+# ------------------------------------------------------------------------------------------------
+
+
+def test_two_small_collectives_a_block_and_one_for_the_features():
+    """A row's maximum, its two sums of exponentials and two of targets; then F̄ and the total."""
+    f = spread("labels", 2, check_vma=True)
+    text = jax.jit(jax.grad(f)).lower(moving_of("labels")).compile().as_text()
+    found = [m[1] for m in re.finditer(r"= (\S+) all-reduce\(", text)]
+    shapes = sorted(re.sub(r"{.*", "", shape) for shape in found)
+    # Twelve rows: two blocks of five, in one loop, and a rest of two.
+    assert shapes == sorted(["f32[5,1]", "f32[5,4]", "f32[2,1]", "f32[2,4]", "f32[12,3]"])
+    assert not re.search("all-gather|all-to-all|collective-permute|reduce-scatter", text)
+
+
+def test_an_axis_that_is_none_is_a_sentence():
+    with pytest.raises(ValueError, match="axis_name") as caught:
+        linear_softmax_cross_entropy(*POINT[:2], LABELS, axis_name="model")
+    assert str(caught.value) == (
+        "linear_softmax_cross_entropy: axis_name must be a mesh axis of a surrounding "
+        "jax.shard_map, got 'model'. Outside of shard_map leave it out: the arrays say where they "
+        "are."
+    )
