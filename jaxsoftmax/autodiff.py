@@ -371,7 +371,8 @@ def _instantiated(leaf: Any) -> Any:
 
 
 def _float0(aval: Any) -> Any:
-    return np.zeros(aval.shape, jax.dtypes.float0)
+    """The tangent of an integer output, which varies inside shard_map where that does."""
+    return _vary(np.zeros(aval.shape, jax.dtypes.float0), aval.manual_axis_type.varying)
 
 
 # ------------------------------------------------------------------------------------------------

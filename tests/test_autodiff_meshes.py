@@ -76,3 +76,24 @@ def test_shard_map(mode: str, where: str, check_vma: bool) -> None:
         return jax.jit(inner)(x, w)
 
     assert_same(run(classes), run(plain_classes), rtol=1e-5)
+
+
+def test_an_integer_output_varies_over_devices_as_the_others_do() -> None:
+    best = custom_rules(lambda x: (jnp.max(x), jnp.argmax(x)))
+    best.defrules(
+        fwd=lambda x: (best(x), x == jnp.max(x)),
+        jvp=lambda at, x_dot: (jnp.sum(jnp.where(at, x_dot, 0)), None),
+        vjp=lambda at, bars: (jnp.where(at, bars[0], 0),),
+    )
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=8))
+
+    def local(x: jax.Array) -> Any:
+        bar, index = jax.grad(best, has_aux=True)(x)
+        return bar, index[None]
+
+    spec = jax.P("data")
+    bar, index = jax.jit(jax.shard_map(local, mesh=mesh, in_specs=spec, out_specs=spec))(x)
+    pairs = np.asarray(x).reshape(4, 2)
+    np.testing.assert_array_equal(index, pairs.argmax(1))
+    np.testing.assert_array_equal(bar.reshape(4, 2), pairs == pairs.max(1, keepdims=True))
