@@ -16,8 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax.autodiff import custom_rules
 
@@ -42,13 +40,6 @@ def stream(*args: Any, body: Body, cut: Flags, size: int) -> tuple[Any, Any]:
       cut: which arguments are cut into blocks; the others are shared.
       size: rows in a block.
     """
-    mesh = _explicit_mesh(args)
-    if mesh is not None:
-        return _on_each_device(args, body, cut, size, mesh)
-    return _in_blocks(args, body, cut, size)
-
-
-def _in_blocks(args: Any, body: Body, cut: Flags, size: int) -> tuple[Any, Any]:
     rows = [arg for arg, is_cut in zip(args, cut, strict=True) if is_cut]
     number = jax.tree.leaves(rows)[0].shape[0]
 
@@ -125,46 +116,6 @@ def varying(tree: Any, axes: tuple[Any, ...]) -> Any:
 
 
 # ------------------------------------------------------------------------------------------------
-# Rows that the types place on several devices: meshes with explicit axes
-# ------------------------------------------------------------------------------------------------
-
-
-def _explicit_mesh(args: Any) -> Any:
-    """The mesh that the types spread an argument over, if they do."""
-    shardings = [jax.typeof(a).sharding for a in jax.tree.leaves(args)]
-    return next((s.mesh for s in shardings if any(n is not None for n in s.spec)), None)
-
-
-def _on_each_device(args: Any, body: Body, cut: Flags, size: int, mesh: Any) -> tuple[Any, Any]:
-    """Each device streams its own rows, with all of what is shared; one sum at the end."""
-    rows = jax.tree.leaves([arg for arg, c in zip(args, cut, strict=True) if c])
-    axes = next((s for s in (jax.typeof(a).sharding.spec[0] for a in rows) if s is not None), None)
-    specs = tuple(P(axes) if c else P() for c in cut)
-    placed = [
-        jax.tree.map(lambda a, s=spec: jax.reshard(a, NamedSharding(mesh, s)), arg)
-        for arg, spec in zip(args, specs, strict=True)
-    ]
-    if axes is None:
-        return _in_blocks(placed, body, cut, size)
-
-    def local(*args: Any) -> tuple[Any, Any]:
-        sums, rows = _in_blocks(args, body, cut, size)
-        return lax.psum(sums, axes), rows
-
-    call = jax.shard_map(local, mesh=mesh, in_specs=specs, out_specs=(P(), P(axes)))
-    out: tuple[Any, Any] = call(*placed)
-    return out
-
-
-def matching(bar: Any, arg: Any) -> Any:
-    """`bar` in the dtype and, on a mesh with explicit axes, in the sharding of `arg`."""
-    bar, sharding = bar.astype(arg.dtype), jax.typeof(arg).sharding
-    if jax.typeof(bar).sharding.spec == sharding.spec:
-        return bar
-    return jax.reshard(bar, sharding)
-
-
-# ------------------------------------------------------------------------------------------------
 # The rules
 # ------------------------------------------------------------------------------------------------
 
@@ -237,7 +188,7 @@ def _vjp(
     sums, rows = stream(*args, *bar, body=cotangent, cut=(*cut, False, True), size=size)
     bars = (row if c else total for total, row, c in zip(sums, rows, cut, strict=True))
     return tuple(
-        bar if bar is None else jax.tree.map(matching, bar, arg)
+        bar if bar is None else jax.tree.map(lambda b, a: b.astype(a.dtype), bar, arg)
         for arg, bar in zip(args, bars, strict=True)
     )
 

@@ -22,6 +22,7 @@ from jax.typing import ArrayLike
 
 from . import _arguments as arguments
 from . import _linear_arguments as linear
+from . import _mesh as mesh
 from . import _numerics as numerics
 from . import _spread as spread
 from ._blocks import stream, varying
@@ -110,19 +111,30 @@ def linear_softmax_kl_divergence(
     u = linear.row_weights(NAME, weights, like.shape[:-1], dtype)
     sizes = linear.Sizes.checked(NAME, block_size, memory_budget)
     job = _Job(temperature, dtype, reduction, sizes, axis_name)
-    return _local_loss(_Given(f, w, b, g, v, c, u), job)
+    return _loss(_Given(f, w, b, g, v, c, u), job)
 
 
 class _Given(NamedTuple):
     """The arrays, with the batch axes as they came."""
 
-    features: Array  # (..., D)
-    kernel: Array  # (D, C)
-    bias: Array | None  # (C,)
-    teacher_features: Array  # (..., E)
-    teacher_kernel: Array  # (E, C)
-    teacher_bias: Array | None  # (C,)
-    weights: Array | None  # (...)
+    features: Any  # (..., D)
+    kernel: Any  # (D, C)
+    bias: Any  # (C,), or None
+    teacher_features: Any  # (..., E)
+    teacher_kernel: Any  # (E, C)
+    teacher_bias: Any  # (C,), or None
+    weights: Any  # (...), or None
+
+
+_AXES = _Given(
+    features=(mesh.ROWS, None),
+    kernel=(None, mesh.CLASSES),
+    bias=(mesh.CLASSES,),
+    teacher_features=(mesh.ROWS, None),
+    teacher_kernel=(None, mesh.CLASSES),
+    teacher_bias=(mesh.CLASSES,),
+    weights=(mesh.ROWS,),
+)
 
 
 class _Job(NamedTuple):
@@ -134,6 +146,21 @@ class _Job(NamedTuple):
     sizes: linear.Sizes
     classes: spread.Names | None  # the mesh axes that spread the classes
     rows: tuple[str, ...] = ()  # and those that spread the rows
+
+
+def _loss(given: _Given, job: _Job) -> Array:
+    """The loss of all devices, wherever the types place the arrays."""
+    batch, classes = given.features.shape[:-1], given.kernel.shape[1]
+    place = mesh.layout(given, _AXES, batch, classes, spread=job.classes is None)
+    if place is None:
+        return _local_loss(given, job)
+    here = job._replace(rows=place.row_axes, classes=job.classes or place.class_axes)
+    out_spec = place.spec((mesh.ROWS,) if job.reduction == "none" else ())
+
+    def local(*arrays: Any) -> Array:
+        return _local_loss(_Given(*arrays), here)
+
+    return cast(Array, mesh.on_each_device(local, given, _AXES, place, out_spec))
 
 
 def _local_loss(given: _Given, job: _Job) -> Array:

@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import PartitionSpec
 
+from . import _arguments as arguments
 from . import _linear_arguments as linear
+from . import _mesh as mesh
 from . import _numerics as numerics
 from ._blocks import varying
 from ._linear_stream import Masks, Plan, row_losses, total_loss
@@ -21,14 +24,27 @@ from ._spread import Names
 class Given(NamedTuple):
     """The arrays, with the batch axes as they came."""
 
-    features: Array  # (..., D)
-    kernel: Array  # (D, C)
-    bias: Array | None  # (C,)
-    labels: Array  # (...) integer, or (..., C)
-    class_weights: Array | None  # (1, C)
-    weights: Array | None  # (...)
-    classes: Array | None  # mask (1, C)
-    entries: Array | None  # mask (..., C)
+    features: Any  # (..., D)
+    kernel: Any  # (D, C)
+    bias: Any  # (C,), or None
+    labels: Any  # (...) integer, or (..., C)
+    class_weights: Any  # (1, C), or None
+    weights: Any  # (...), or None
+    classes: Any  # mask (1, C), or None
+    entries: Any  # mask (..., C), or None
+
+
+# What the axes of the arrays stand for; labels that are distributions have classes as well.
+_AXES = Given(
+    features=(mesh.ROWS, None),
+    kernel=(None, mesh.CLASSES),
+    bias=(mesh.CLASSES,),
+    labels=(mesh.ROWS,),
+    class_weights=(None, mesh.CLASSES),
+    weights=(mesh.ROWS,),
+    classes=(None, mesh.CLASSES),
+    entries=(mesh.ROWS, mesh.CLASSES),
+)
 
 
 class Job(NamedTuple):
@@ -46,7 +62,25 @@ class Job(NamedTuple):
 
 def linear_loss(given: Given, job: Job) -> tuple[Array, LossStats | None]:
     """The loss, and the statistics of the rows if they are asked for."""
-    return _local_loss(given, job)
+    batch, classes = given.features.shape[:-1], given.kernel.shape[1]
+    axes = _AXES
+    if not arguments.are_classes(given.labels):
+        axes = axes._replace(labels=(mesh.ROWS, mesh.CLASSES))
+    place = mesh.layout(given, axes, batch, classes, spread=job.classes is None)
+    if place is None:
+        return _local_loss(given, job)
+    here = job._replace(rows=place.row_axes, classes=job.classes or place.class_axes)
+    of_rows: Any = place.spec((mesh.ROWS,))
+    out_specs = (
+        of_rows if job.reduction == "none" else PartitionSpec(),
+        LossStats(*[of_rows] * len(LossStats._fields)) if job.stats else None,
+    )
+
+    def local(*arrays: Any) -> tuple[Array, LossStats | None]:
+        return _local_loss(Given(*arrays), here)
+
+    loss: tuple[Array, LossStats | None] = mesh.on_each_device(local, given, axes, place, out_specs)
+    return loss
 
 
 def _local_loss(given: Given, job: Job) -> tuple[Array, LossStats | None]:

@@ -32,7 +32,7 @@ from jaxsoftmax.autodiff import custom_rules
 
 from . import _arguments as arguments
 from . import _numerics as numerics
-from ._blocks import Flags, matching, stream, varying_like
+from ._blocks import Flags, stream, varying_like
 from ._distribution_loss import distribution_loss
 from ._integer_loss import integer_loss
 from ._loss_stats import LossStats, loss_stats, loss_stats_shares
@@ -216,7 +216,7 @@ def _stream_gradients(
         shared = shared._replace(kernel=shared.kernel.T)
     bars = (own if total is None else total for total, own in zip(shared, own, strict=True))
     return losses, Problem(
-        *(bar if bar is None else matching(bar, x) for x, bar in zip(problem, bars, strict=True))
+        *(bar if bar is None else bar.astype(x.dtype) for x, bar in zip(problem, bars, strict=True))
     )
 
 

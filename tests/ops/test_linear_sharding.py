@@ -3,6 +3,7 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
@@ -17,6 +18,13 @@ LAYOUTS = {  # of features, kernel, bias, and of labels and weights
     "classes": (P(None, None), P(None, "model"), P("model"), P(None)),
     "rows and classes": (P("data", None), P(None, "model"), P("model"), P("data")),
     "rows and kernel by rows": (P("data", None), P("data", None), P(None), P("data")),
+}
+# Where JAX cannot choose another layout than the types say.
+EXPLICIT = LAYOUTS | {
+    "rows, classes, kernel by both": (P("data"), P("data", "model"), P("model"), P("data")),
+    "rows and classes on one axis": (P("data"), P(None, "data"), P("data"), P("data")),
+    "classes over two axes": (P(), P(None, ("data", "model")), P(("data", "model")), P()),
+    "the summed axis": (P(None, "model"), P("model", None), P(), P()),
 }
 
 
@@ -39,7 +47,7 @@ def problem():
 
 
 def placed(mesh, layout, arrays):
-    specs = (*LAYOUTS[layout], LAYOUTS[layout][-1])
+    specs = (*EXPLICIT[layout], EXPLICIT[layout][-1])
     return [
         jax.device_put(a, NamedSharding(mesh, spec)) for a, spec in zip(arrays, specs, strict=True)
     ]
@@ -86,15 +94,79 @@ def test_every_layout_equals_one_device(kind, layout, on_one_device):
         assert [bar.sharding.spec for bar in bars[:3]] == [a.sharding.spec for a in arrays[:3]]
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (8, 1)])
-def test_any_number_of_devices(shape, on_one_device):
-    mesh = mesh_of(AxisType.Explicit, shape)
-    with jax.set_mesh(mesh):
-        ours = jax.jit(gradient)(*placed(mesh, "rows", problem()))
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((1, 1), "rows"),
+        ((2, 1), "rows"),
+        ((8, 1), "rows"),
+        ((1, 8), "rows and classes"),
+        *(((2, 2), layout) for layout in EXPLICIT if layout not in LAYOUTS),
+    ],
+)
+def test_any_number_of_devices_in_any_layout(shape, layout, on_one_device):
+    """The types of the arrays tell, with no mesh in the context."""
+    arrays = placed(mesh_of(AxisType.Explicit, shape), layout, problem())
+    ours = jax.jit(gradient)(*arrays)
     assert_close(ours, on_one_device[0])
+    specs = [jax.typeof(a).sharding.spec for a in (*arrays[:3], arrays[4])]
+    assert [jax.typeof(bar).sharding.spec for bar in ours[1]] == specs
 
 
-def collectives(mesh, layout):
+@pytest.mark.parametrize("layout", ["batch over both axes", "batch and classes"])
+def test_every_option_with_two_axes_of_the_batch(layout):
+    """Distributions, masks of entries, class weights, statistics, and the losses row by row."""
+    batch, classes = {
+        "batch over both axes": (("data", "model"), None),
+        "batch and classes": (("data", None), "model"),
+    }[layout]
+    keys = jax.random.split(jax.random.key(3), 6)
+    features = jax.random.normal(keys[0], (4, 6, D)), P(*batch, None)
+    kernel = jax.random.normal(keys[1], (D, C)), P(None, classes)
+    targets = jax.random.uniform(keys[2], (4, 6, C)), P(*batch, classes)
+    class_weights = jax.random.uniform(keys[3], (C,)), P(classes)
+    weights = jax.random.uniform(keys[4], (4, 6)), P(*batch)
+    where = jax.random.bernoulli(keys[5], 0.7, (4, 1, C)), P(batch[0], None, classes)
+
+    def losses(features, kernel, targets, class_weights, weights, where):
+        return linear_softmax_cross_entropy(
+            features,
+            kernel,
+            targets,
+            weights=weights,
+            class_weights=class_weights,
+            where=where,
+            reduction="none",
+            label_smoothing=0.1,
+            logit_softcap=2.0,
+            return_stats=True,
+            block_size=2,
+        )
+
+    @jax.jit
+    def gradients(bar, where, *moving):
+        value, back, stats = jax.vjp(lambda *a: losses(*a, where), *moving, has_aux=True)
+        return value, back(bar), stats
+
+    bar = jnp.cos(jnp.arange(24.0)).reshape(4, 6), P(*batch)
+    arrays = bar, where, features, kernel, targets, class_weights, weights
+    mesh = mesh_of(AxisType.Explicit)
+    ours = gradients(*(jax.device_put(a, NamedSharding(mesh, spec)) for a, spec in arrays))
+    assert_close(ours, gradients(*(a for a, _ in arrays)))
+    assert jax.typeof(ours[0]).sharding.spec == P(*batch)
+    assert jax.typeof(ours[2].prediction).sharding.spec == P(*batch)
+
+
+def test_gradients_of_each_example_by_vmap_where_classes_are_spread():
+    features, kernel, _, labels, _ = problem()
+    mesh = mesh_of(AxisType.Explicit)
+    each = jax.jit(jax.vmap(jax.grad(linear_softmax_cross_entropy, 1), (0, None, 0)))
+    there = placed(mesh, "classes", problem())
+    ours = each(there[0], there[1], there[3])
+    assert_close(ours, each(features, kernel, labels))
+
+
+def collectives(mesh, layout, loss=loss):
     with jax.set_mesh(mesh):
         arrays = placed(mesh, layout, problem())
         text = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*arrays).compile().as_text()
@@ -102,12 +174,54 @@ def collectives(mesh, layout):
     return [(m[2], re.findall(r"\w+\[[\d,]*\]", m[1])) for m in re.finditer(found, text)]
 
 
-def test_rows_on_an_explicit_mesh_meet_once_in_a_step():
-    """The summed weight before the stream, the gradients after it: nothing in its loop."""
-    found = collectives(mesh_of(AxisType.Explicit), "rows")
-    assert {kind for kind, _ in found} == {"all-reduce"}
-    shapes = [shape for _, several in found for shape in several]
-    assert sorted(s for s in shapes if s != "f32[]") == ["f32[16]", "f32[8,16]"]
+# Of a step: the gradients, each once; and in a block of 8 rows the maximum and the sums of a row.
+# The mean adds scalars.
+BLOCK = ["f32[8,1]", "f32[8,4]"]
+MOVED = {
+    "rows": ({"all-reduce"}, ["f32[16]", "f32[8,16]"]),
+    "classes": ({"all-reduce"}, [*BLOCK, "f32[64,8]"]),
+    "rows and classes": ({"all-reduce"}, [*BLOCK, "f32[8]", "f32[32,8]", "f32[8,8]"]),
+    # The kernel is gathered along the features, in the part of the classes that is used.
+    "rows, classes, kernel by both": (
+        {"all-reduce", "all-gather"},
+        [*BLOCK, "f32[8]", "f32[32,8]", "f32[8,8]", "f32[8,8]"],
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", MOVED)
+def test_what_moves_in_a_step_on_an_explicit_mesh(layout):
+    kinds, shapes = MOVED[layout]
+    found = collectives(mesh_of(AxisType.Explicit), layout)
+    assert {kind for kind, _ in found} == kinds
+    moved = [shape for _, several in found for shape in several]
+    assert sorted(s for s in moved if s != "f32[]") == sorted(shapes)
+
+
+@pytest.mark.parametrize("layout", ["rows", "rows and classes"])
+def test_an_automatic_mesh_does_the_same_if_told_the_layout(layout, on_one_device):
+    """With jax.sharding.explicit_axes around the loss, as docs/guide.md shows."""
+    specs = (*LAYOUTS[layout], LAYOUTS[layout][-1])
+    told = jax.sharding.explicit_axes(loss, axes=("data", "model"), in_sharding=specs)
+    mesh = mesh_of(AxisType.Auto)
+    found = collectives(mesh, layout, told)
+    moved = [shape for _, several in found for shape in several]
+    assert sorted(s for s in moved if s != "f32[]") == sorted(MOVED[layout][1])
+    with jax.set_mesh(mesh):
+        ours = jax.jit(jax.value_and_grad(told, (0, 1, 2, 4)))(*placed(mesh, layout, problem()))
+    assert_close(ours, on_one_device[0])
+
+
+def test_two_devices_with_half_of_the_classes_need_half_of_the_memory():
+    def temporary(count):
+        mesh = mesh_of(AxisType.Explicit, (1, count))
+        layout = NamedSharding(mesh, P(None, "model"))
+        kernel = jax.ShapeDtypeStruct((D, 2**12), jnp.float32, sharding=layout)
+        args = problem()[0], kernel, problem()[3]
+        step = jax.jit(jax.value_and_grad(linear_softmax_cross_entropy, (0, 1)))
+        return step.lower(*args).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(2) <= 0.55 * temporary(1)
 
 
 @pytest.mark.parametrize("layout", ["rows", "classes", "rows and classes"])

@@ -1,0 +1,133 @@
+"""A loss of arrays that their types place on several devices: meshes with explicit axes.
+
+Each device works on its own rows and its own classes, in a `jax.shard_map` made from the types.
+What the layout does not spread is gathered: the features axis, and the smaller of two that would
+share a mesh axis. The derivatives of the map and of the gathers are JAX's: cotangents are summed
+and come back in the layout of their arguments.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+# What the axes of an array stand for: `ROWS` for all axes of the batch, `CLASSES`, or None.
+ROWS, CLASSES = "rows", "classes"
+Axes = tuple[str | None, ...]
+
+
+class Layout(NamedTuple):
+    """The mesh, and the mesh axes of what is spread over it."""
+
+    mesh: Any
+    batch: tuple[Any, ...]  # of each axis of the batch, an entry of a PartitionSpec
+    classes: Any  # an entry of a PartitionSpec
+
+    @property
+    def row_axes(self) -> tuple[str, ...]:
+        """The mesh axes that spread the rows."""
+        return tuple(name for entry in self.batch for name in _names(entry))
+
+    @property
+    def class_axes(self) -> tuple[str, ...] | None:
+        """The mesh axes that spread the classes, or None."""
+        return _names(self.classes) or None
+
+    def spec(self, axes: Axes) -> P:
+        """Where an array with these axes lies."""
+        entries: list[Any] = []
+        for axis in axes:
+            entries += self.batch if axis == ROWS else [self.classes if axis == CLASSES else None]
+        return P(*entries)
+
+
+def layout(
+    arrays: Any, axes: Any, batch: tuple[int, ...], classes: int, *, spread: bool
+) -> Layout | None:
+    """Where the types say that rows and classes lie, or None if they say nothing.
+
+    Args:
+      arrays: a tuple of arrays, or None.
+      axes: of each of them, what its axes stand for.
+      batch: the shape of the batch.
+      classes: how many.
+      spread: whether the classes may be spread; else a surrounding shard_map does that already.
+    """
+    given = [
+        (jax.typeof(a).sharding, ax) for a, ax in zip(arrays, axes, strict=True) if a is not None
+    ]
+    mesh = next((s.mesh for s, _ in given if any(entry is not None for entry in s.spec)), None)
+    if mesh is None:
+        return None
+    found: dict[Any, Any] = {}
+    for sharding, names in given:
+        for place, entry in zip(_places(names, len(batch)), sharding.spec, strict=True):
+            if entry is not None:
+                found.setdefault(place, entry)
+    of_batch = tuple(found.get((ROWS, i)) for i in range(len(batch)))
+    of_classes = found.get(CLASSES) if spread else None
+    # One mesh axis cannot spread both.
+    taken = set(_names(of_classes))
+    if math.prod(batch) < classes:
+        of_batch = tuple(None if taken & set(_names(entry)) else entry for entry in of_batch)
+    elif any(taken & set(_names(entry)) for entry in of_batch):
+        of_classes = None
+    return Layout(mesh, of_batch, of_classes)
+
+
+def _places(axes: Axes, batch: int) -> list[Any]:
+    """What each axis of an array stands for, those of the batch one by one."""
+    places: list[Any] = []
+    for axis in axes:
+        places += [(ROWS, i) for i in range(batch)] if axis == ROWS else [axis]
+    return places
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    """The mesh axes of an entry of a PartitionSpec."""
+    if entry is None:
+        return ()
+    return (entry,) if isinstance(entry, str) else tuple(entry)
+
+
+def on_each_device(
+    local: Callable[..., Any], arrays: Any, axes: Any, place: Layout, out_specs: Any
+) -> Any:
+    """`local` of what each device has of the arrays.
+
+    Args:
+      local: takes the arrays, and gives a pytree of arrays.
+      arrays: a tuple of arrays, or None.
+      axes: of each of them, what its axes stand for.
+      place: where they lie.
+      out_specs: where the results lie.
+    """
+    there = [i for i, a in enumerate(arrays) if a is not None]
+    specs = [place.spec(axes[i]) for i in there]
+    moved = [
+        jax.reshard(arrays[i], NamedSharding(place.mesh, spec))
+        for i, spec in zip(there, specs, strict=True)
+    ]
+
+    def of_those(*given: Any) -> Any:
+        values = dict(zip(there, given, strict=True))
+        return local(*(values.get(i) for i in range(len(arrays))))
+
+    explicit = {
+        name
+        for name, kind in zip(place.mesh.axis_names, place.mesh.axis_types, strict=True)
+        if kind == AxisType.Explicit
+    }
+    call = jax.shard_map(
+        of_those,
+        mesh=place.mesh,
+        in_specs=tuple(specs),
+        out_specs=out_specs,
+        axis_names=explicit,
+    )
+    return call(*moved)
