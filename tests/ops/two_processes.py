@@ -1,0 +1,56 @@
+"""A program that two processes run together: `python two_processes.py ADDRESS NUMBER`.
+
+Four devices, two in each process. The rows are spread over one axis of the mesh and the classes
+over the other, and each axis is once the one that crosses the processes.
+"""
+
+import sys
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxsoftmax import linear_softmax_cross_entropy
+
+SPECS = P("data", None), P(None, "model"), P("data"), P("model")
+
+
+def problem():
+    random = np.random.default_rng(0)
+    return (
+        random.normal(size=(8, 3)).astype(np.float32),
+        random.normal(size=(3, 6)).astype(np.float32),
+        random.integers(0, 6, 8, dtype=np.int32),
+        random.normal(size=6).astype(np.float32),
+    )
+
+
+@jax.jit
+def step(features, kernel, labels, bias):
+    gradient = jax.value_and_grad(linear_softmax_cross_entropy, (0, 1, 3))
+    loss, bars = gradient(features, kernel, labels, bias, label_smoothing=0.1, block_size=2)
+    return loss, *bars
+
+
+def main(address, number):
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(address, num_processes=2, process_id=number)
+    arrays = problem()
+    expected = step(*arrays)
+    for names in (("data", "model"), ("model", "data")):
+        mesh = jax.make_mesh((2, 2), names, axis_types=(AxisType.Explicit,) * 2)
+        there = [
+            jax.make_array_from_callback(a.shape, NamedSharding(mesh, spec), a.__getitem__)
+            for a, spec in zip(arrays, SPECS, strict=True)
+        ]
+        for ours, one in zip(step(*there), expected, strict=True):
+            assert len(ours.sharding.device_set) == 4
+            for shard in ours.addressable_shards:
+                right = np.asarray(one)[shard.index]
+                np.testing.assert_allclose(shard.data, right, rtol=1e-5, atol=1e-7)
+        print("equal", *names, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
