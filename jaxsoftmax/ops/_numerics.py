@@ -189,7 +189,7 @@ def scaled(gradient: Array, bar: Array) -> Array:
 
 def is_class(y: Array, x: Array, axis: int) -> Array:
     """Whether an entry of `x` belongs to class `y`; `y` has the rank of `x`, length 1 on `axis`."""
-    return lax.broadcasted_iota(y.dtype, x.shape, axis) == y
+    return lax.broadcasted_iota(y.dtype, x.shape, axis, out_sharding=_placed(x)) == y
 
 
 def one_hot(y: Array, x: Array, axis: int) -> Array:
@@ -208,6 +208,12 @@ def pick(x: Array, y: Array, axis: int) -> Array:
     else:
         found = jnp.take_along_axis(x, jnp.clip(y, 0, classes - 1), axis, mode="clip")
     return jnp.where(valid, found, jnp.full_like(found, jnp.nan))
+
+
+def _placed(x: Array) -> jax.sharding.NamedSharding | None:
+    """Where the type says that x lies, if it says so: on a mesh with explicit axes."""
+    sharding: jax.sharding.NamedSharding = jax.typeof(x).sharding
+    return sharding if any(name is not None for name in sharding.spec) else None
 
 
 def _is_sharded(x: Array, axis: int) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -93,7 +94,7 @@ class Options(NamedTuple):
             beta = jnp.full((1,) * x.ndim, 1 - self.label_smoothing, x.dtype)
         if weights is not None:
             w = weights.astype(x.dtype)
-            at_label = jnp.take(w.ravel(), y, mode="clip")
+            at_label = _of_labels(w.ravel(), y)
             beta = at_label if beta is None else beta * at_label
             alpha = None if alpha is None else admissible(alpha * w, mask)
         beta = None if beta is None else jnp.broadcast_to(beta, y.shape)
@@ -115,6 +116,16 @@ class Options(NamedTuple):
         count = jnp.sum(classes, axis, keepdims=True) if count is None else count
         number = jnp.maximum(jnp.asarray(count, like.dtype), jnp.ones((), like.dtype))
         return classes * (spread / number)
+
+
+def _of_labels(w: Array, y: Array) -> Array:
+    """The weight of each label, where the label is."""
+    there = jax.typeof(y).sharding
+    if all(name is None for name in there.spec):
+        return jnp.take(w, y, mode="clip")
+    # On a mesh with explicit axes: all weights on every device.
+    w = jax.reshard(w, jax.sharding.NamedSharding(there.mesh, jax.sharding.PartitionSpec(None)))
+    return w.at[y].get(mode="clip", out_sharding=there)
 
 
 def admissible(t: Array, mask: Array | None) -> Array:

@@ -1,0 +1,147 @@
+"""The functions of logits on several devices equal those on one: rows spread, classes, or both."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxsoftmax import (
+    log_softmax,
+    logsumexp,
+    softmax,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+)
+
+N, C = 8, 16
+KEYS = jax.random.split(jax.random.key(11), 4)
+LOGITS = 3 * jax.random.normal(KEYS[0], (N, C))
+TARGETS = jax.random.uniform(KEYS[1], (N, C))
+LABELS = jax.random.randint(KEYS[2], (N,), 0, C)
+WHERE = jax.random.bernoulli(KEYS[3], 0.8, (N, C)).at[jnp.arange(N), LABELS].set(True)
+OPTIONS = {"label_smoothing": 0.1, "z_loss": 0.1, "logit_softcap": 5.0}
+LAYOUTS = {
+    "rows": ("data", None),
+    "classes": (None, "model"),
+    "rows and classes": ("data", "model"),
+}
+
+# Of logits, targets, labels and a mask.
+FUNCTIONS = {
+    "softmax": lambda x, t, y, m: softmax(x),
+    "softmax, masked": lambda x, t, y, m: softmax(x, where=m),
+    "log_softmax": lambda x, t, y, m: log_softmax(x),
+    "logsumexp": lambda x, t, y, m: logsumexp(x, 1, where=m),
+    "labels": lambda x, t, y, m: softmax_cross_entropy_with_integer_labels(x, y),
+    "labels, every option": lambda x, t, y, m: softmax_cross_entropy_with_integer_labels(
+        x, y, where=m, ignore_index=3, class_weights=jnp.linspace(0.5, 2, C), **OPTIONS
+    ),
+    "distributions": lambda x, t, y, m: softmax_cross_entropy(x, t),
+    "distributions, every option": lambda x, t, y, m: softmax_cross_entropy(
+        x, t, where=m, class_weights=jnp.linspace(0.5, 2, C), **OPTIONS
+    ),
+}
+
+
+def value_and_derivatives(names, x, t, y, m):
+    """Of each function its value, its gradient and its Hessian product; and the cotangent of t."""
+
+    def of(name):
+        def total(x, t):
+            value = FUNCTIONS[name](x, t, y, m)
+            bar = jax.lax.stop_gradient(jnp.cos(x if value.ndim == 2 else jnp.max(x, 1)))
+            return jnp.sum(bar * value), value
+
+        gradient = jax.grad(total, (0, 1), has_aux=True)
+        (bars, value), (dots, _) = jax.jvp(lambda x: gradient(x, t), (x,), (jnp.cos(x),))
+        return value, bars, dots
+
+    return {name: of(name) for name in names}
+
+
+def assert_close(ours, expected):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        jax.device_get(ours),
+        jax.device_get(expected),
+    )
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    return jax.jit(value_and_derivatives, static_argnums=0)(
+        tuple(FUNCTIONS), LOGITS, TARGETS, LABELS, WHERE
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [
+        (AxisType.Auto, "rows and classes"),
+        *((AxisType.Explicit, layout) for layout in LAYOUTS),
+    ],
+)
+def test_every_layout_equals_one_device(kind, layout, on_one_device):
+    shape = {"rows": (8, 1), "classes": (1, 8), "rows and classes": (2, 2)}[layout]
+    mesh = jax.make_mesh(
+        shape,
+        ("data", "model"),
+        axis_types=(kind, kind),
+        devices=jax.devices()[: shape[0] * shape[1]],
+    )
+    rows, classes = LAYOUTS[layout]
+    specs = P(rows, classes), P(rows, classes), P(rows), P(rows, classes)
+    with jax.set_mesh(mesh):
+        arrays = [
+            jax.device_put(a, NamedSharding(mesh, spec))
+            for a, spec in zip((LOGITS, TARGETS, LABELS, WHERE), specs, strict=True)
+        ]
+        ours = jax.jit(value_and_derivatives, static_argnums=0)(tuple(FUNCTIONS), *arrays)
+    assert_close(ours, on_one_device)
+    if kind is AxisType.Explicit:
+        assert ours["labels"][1][0].sharding.spec == P(rows, classes)
+        assert ours["softmax"][0].sharding.spec == P(rows, classes)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_rows_of_a_shard_map(check_vma, on_one_device):
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    names, rows = ("softmax, masked", "logsumexp", "labels, every option"), P("data")
+    mapped = jax.shard_map(
+        lambda *arrays: value_and_derivatives(names, *arrays),
+        mesh=mesh,
+        in_specs=(rows, rows, rows, rows),
+        out_specs=rows,
+        check_vma=check_vma,
+    )
+    ours = jax.jit(mapped)(LOGITS, TARGETS, LABELS, WHERE)
+    assert_close(ours, {name: on_one_device[name] for name in names})
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("name", ["labels", "distributions", "softmax"])
+def test_spread_classes_are_not_gathered(kind, name):
+    """What crosses devices is a few numbers of each row."""
+    mesh = jax.make_mesh(
+        (2, 2), ("data", "model"), axis_types=(kind,) * 2, devices=jax.devices()[:4]
+    )
+    both, rows = NamedSharding(mesh, P("data", "model")), NamedSharding(mesh, P("data"))
+    x = jax.device_put(LOGITS, both)
+    arrays = jax.device_put(TARGETS, both), jax.device_put(LABELS, rows), None
+
+    def run(x):
+        value, back = jax.vjp(lambda x: FUNCTIONS[name](x, *arrays), x)
+        return back(jnp.cos(value))
+
+    text = jax.jit(run).lower(x).compile().as_text()
+    moved = re.findall(
+        r"= \(?\w+\[([\d,]*)\]\S* (all-\w+|collective-permute|reduce-scatter)\(", text
+    )
+    assert {how for _, how in moved} == {"all-reduce"}
+    # Of the four rows of a device.
+    assert {math.prod(map(int, shape.split(","))) for shape, _ in moved} == {4}
