@@ -25,6 +25,7 @@ from jax import Array
 from jaxsoftmax.autodiff import custom_rules
 
 from . import _numerics as numerics
+from . import _rows as rows
 from ._log_softmax import log_softmax
 from ._logsumexp import logsumexp
 from ._softmax import softmax
@@ -34,9 +35,15 @@ from ._softmax import softmax
 def distribution_loss(x: Array, t: Array, keep: Array | None, *, axis: int, z_loss: float) -> Array:
     """L of every row, the class axis kept with length 1; x and t in float32 or wider."""
     x = _seen(x, keep)
-    row = numerics.row_statistics(x, numerics.row_max(x, (axis,)), (axis,))
-    minus_log_p = row.log_total - numerics.shifted(x, row.max)
-    loss = jnp.sum(numerics.weighted(t, minus_log_p), axis, keepdims=True)
+    row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
+    return _loss(x, t, keep, row, jnp.sum(t, axis, keepdims=True), axis, z_loss)
+
+
+def _loss(
+    x: Array, t: Array, keep: Array | None, row: rows.Row, mass: Array, axis: int, z_loss: float
+) -> Array:
+    """L from what is known of the row, and T."""
+    loss = mass * row.log_total + rows.weighted_distance(t, x, row.max, axis)
     if z_loss:
         loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.max + row.log_total)
     return loss if keep is None else jnp.where(keep, loss, jnp.zeros_like(loss))
@@ -53,20 +60,17 @@ def value_and_gradient(
 def _value_and_gradient(
     axis: int, z_loss: float, x: Array, t: Array, keep: Array | None
 ) -> tuple[Array, Array]:
-    loss = distribution_loss(x[None], t[None], numerics.apart(keep), axis=axis + 1, z_loss=z_loss)[
-        0
-    ]
     x = _seen(x, keep)
-    row = numerics.row_statistics(x, numerics.row_max(x, (axis,)), (axis,))
+    row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
+    others = rows.sum_without(t, row.main, axis)
+    mass = others + rows.at(t, row.main, axis)
+    loss = _loss(x, t, keep, row, mass, axis, z_loss)
 
-    # g = T p - t + 2λ s p. For the class k with more than half of the probability T p_k - t_k is
-    # the small difference of large terms; Σ of the other t - T (1 - p_k) is the same without it.
-    p = numerics.row_probabilities(x, row)
-    main = numerics.majority(p)
-    mass = jnp.sum(t, axis, keepdims=True)
-    others = jnp.sum(t - main * t, axis, keepdims=True)
-    rest = row.rest / row.total  # 1 - p_k, as no other class ties with it
-    g = (1 - main) * (mass * p - t) + main * (others - mass * rest)
+    # g = T p - t + 2λ s p. At the main class k T p_k - t_k may be the small difference of large
+    # terms; Σ of the other t - T (1 - p_k) is the same without it.
+    p = numerics.exponentials(x, row.max) / row.total
+    at_main = others - mass * (row.others / row.total)
+    g = jnp.where(numerics.is_class(row.main, x, axis), at_main, mass * p - t)
     if z_loss:
         g = g + jnp.asarray(2 * z_loss, x.dtype) * (row.max + row.log_total) * p
     return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g))

@@ -26,6 +26,7 @@ from jax import Array
 from jaxsoftmax.autodiff import custom_rules
 
 from . import _numerics as numerics
+from . import _rows as rows
 from ._log_softmax import log_softmax
 from ._logsumexp import logsumexp
 from ._softmax import softmax
@@ -54,8 +55,7 @@ def integer_loss(
     """L of every row, the class axis kept with length 1; x in float32 or wider."""
     target = Target(label, beta, alpha, keep)
     m = numerics.row_max(x, (axis,))
-    others = numerics.without_class(numerics.exponentials(x, m), label, axis)
-    row = _row(x, m, jnp.sum(others, axis, keepdims=True), target, axis)
+    row = _row(x, m, rows.exponentials_without(x, m, label, axis), target, axis)
     return _total(x, target, row, axis, z_loss)
 
 
@@ -160,8 +160,8 @@ def _total(x: Array, target: Target, row: _Row, axis: int, z_loss: float) -> Arr
     """L from what is known of the row."""
     loss = row.nll if target.beta is None else target.beta * row.nll
     if target.alpha is not None:
-        minus_log_p = row.log_total - numerics.shifted(x, row.m)
-        loss = loss + jnp.sum(numerics.weighted(target.alpha, minus_log_p), axis, keepdims=True)
+        mass = jnp.sum(target.alpha, axis, keepdims=True)
+        loss = loss + (mass * row.log_total + rows.weighted_distance(target.alpha, x, row.m, axis))
     if z_loss:
         loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.m + row.log_total)
     return loss if target.keep is None else jnp.where(target.keep, loss, jnp.zeros_like(loss))

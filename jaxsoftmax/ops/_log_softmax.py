@@ -5,7 +5,7 @@ Primal     ℓ = (x - m) - log S,  m = max x,  S = Σ exp(x - m)
 Jacobian   ∂ℓᵢ/∂xⱼ = δᵢⱼ - pⱼ,  J = I - 1 pᵀ
 JVP        ℓ̇ = ẋ - Σ p∘ẋ
 VJP        x̄ = ℓ̄ - p Σ ℓ̄
-Saved      x, m, 1 / S, 1 - max p
+Saved      x, m, 1 / S, the class k that holds most of p, 1 - pₖ
 Edges      -inf: ℓ = -inf. NaN or +inf: NaN in its row. A row of -inf: NaN.
            `where`: a masked class has ℓ = -inf and no derivative; so has a row masked throughout.
 Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038
@@ -13,17 +13,20 @@ Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/im
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff import custom_rules
 
 from . import _arguments as arguments
 from . import _numerics as numerics
-from ._probabilities import Kept, probabilities
+from . import _rows as rows
+from ._probabilities import Kept, mean, probabilities
 
 
 def log_softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = None) -> Array:
@@ -59,50 +62,66 @@ def log_softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None
     x = arguments.floating("log_softmax", "x", x)
     axes = arguments.axes("log_softmax", axis, x.ndim)
     mask = arguments.class_mask("log_softmax", where, x)
+    shape = x.shape
     x, alive = numerics.masked(x, mask, axes)
-    log_p = _log_softmax(x, alive, axes=axes)
+    x, alive, axis = numerics.in_one_axis(x, alive, axes)
+    log_p = numerics.in_axes(_log_softmax(x, alive, axis=axis)[0], axes, shape)
     # Of a masked class -inf is all there is to say: no derivative passes through it.
     return log_p if mask is None else jnp.where(mask, log_p, jnp.full_like(log_p, -jnp.inf))
 
 
 @custom_rules
-def _log_softmax(x: Array, alive: Array | None, *, axes: numerics.Axes) -> Array:
+def _log_softmax(x: Array, alive: Array | None, *, axis: int) -> tuple[Array, rows.Row]:
+    """ℓ, and the statistics of the rows."""
     wide = numerics.wide(x)
-    row = numerics.row_statistics(wide, numerics.row_max(wide, axes, alive), axes)
-    return (numerics.shifted(wide, row.max) - row.log_total).astype(x.dtype)
+    row = rows.statistics(wide, numerics.row_max(wide, (axis,), alive), axis)
+    return (numerics.shifted(wide, row.max) - row.log_total).astype(x.dtype), row
 
 
 class _Saved(NamedTuple):
     kept: Kept
-    others: Array  # 1 - p of the likeliest class
+    main: Array
+    others: Array  # 1 - p of the main class
 
 
-def _fwd(x: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, _Saved]:
-    wide = numerics.wide(lax.stop_gradient(x))
-    row = numerics.row_statistics(wide, numerics.row_max(wide, axes, alive), axes)
-    one = jnp.ones_like(row.ties)
-    scale = one / (row.total * numerics.largest_exponential(row.max))
-    saved = _Saved(Kept(x, row.max, scale), ((row.ties - one) + row.rest) / row.total)
-    behind = tuple(axis + 1 for axis in axes)
-    return _log_softmax(x[None], numerics.apart(alive), axes=behind)[0], saved
+def _fwd(x: Array, alive: Array | None, *, axis: int) -> tuple[Any, _Saved]:
+    log_p, row = _log_softmax(x, alive, axis=axis)
+    kept = Kept(x, row.max, jnp.ones_like(row.total) / row.total)
+    return (log_p, row), _Saved(kept, row.main, row.others / row.total)
 
 
-def _jvp(saved: _Saved, x_dot: Array, alive: None, *, axes: numerics.Axes) -> Array:
-    p, v = probabilities(saved.kept, axes), numerics.wide(x_dot)
-    return (v - jnp.sum(p * v, axes, keepdims=True)).astype(x_dot.dtype)
+def _jvp(saved: _Saved, x_dot: Array, alive: None, *, axis: int) -> tuple[Array, rows.Row]:
+    v = numerics.wide(x_dot)
+    return (v - mean(saved.kept, v, axis)).astype(x_dot.dtype), rows.NO_TANGENT
 
 
-def _vjp(saved: _Saved, l_bar: Array, *, axes: numerics.Axes) -> tuple[Array, None]:
-    p, v = probabilities(saved.kept, axes), numerics.wide(l_bar)
-    # For the class k with more than half of the probability ℓ̄ₖ - pₖ Σℓ̄ is the small difference of
-    # large terms; (1 - pₖ) ℓ̄ₖ - pₖ Σ of the others is the same without it, and 1 - pₖ is known.
-    main = lax.stop_gradient(numerics.majority(p))
-    main_bar = jnp.sum(main * v, axes, keepdims=True)
-    other_bar = jnp.sum(v - main * v, axes, keepdims=True)
-    # The second term of it is 0; it carries the derivative.
-    rest = saved.others - (p - lax.stop_gradient(p))
-    x_bar = v * ((1 - main) + main * rest) - p * (other_bar + (1 - main) * main_bar)
-    return x_bar.astype(l_bar.dtype), None
+def _vjp(saved: _Saved, bar: Any, *, axis: int) -> tuple[Array, None]:
+    l_bar = bar[0]
+    v = numerics.wide(l_bar)
+    return _transposed(axis, probabilities(saved.kept, axis), v, saved).astype(l_bar.dtype), None
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _transposed(axis: int, p: Array, v: Array, saved: _Saved) -> Array:
+    """v - p Σv, accurate for confident p too.
+
+    At the main class k it is the small difference of large terms; (1 - pₖ) vₖ - pₖ Σ of the others
+    is the same without it, and 1 - pₖ is known.
+    """
+    k = saved.main
+    v_k, v_others = rows.at(v, k, axis), rows.sum_without(v, k, axis)
+    at_main = saved.others * v_k - (1 - saved.others) * v_others
+    return jnp.where(numerics.is_class(k, v, axis), at_main, v - p * (v_k + v_others))
+
+
+@_transposed.defjvp
+def _transposed_jvp(axis: int, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    """The value above, the derivative of the formula that it stands for."""
+
+    def formula(p: Array, v: Array) -> Array:
+        return v - p * jnp.sum(v, axis, keepdims=True)
+
+    return _transposed(axis, *primals), jax.jvp(formula, primals[:2], tangents[:2])[1]
 
 
 _log_softmax.defrules(_fwd, _jvp, _vjp)

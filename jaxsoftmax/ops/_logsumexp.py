@@ -16,7 +16,7 @@ Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/im
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -26,7 +26,8 @@ from jaxsoftmax.autodiff import custom_rules
 
 from . import _arguments as arguments
 from . import _numerics as numerics
-from ._probabilities import Kept, probabilities
+from . import _rows as rows
+from ._probabilities import Kept, mean, probabilities
 
 
 @overload
@@ -94,9 +95,11 @@ def logsumexp(
     a = arguments.floating("logsumexp", "a", a)
     axes = arguments.axes("logsumexp", axis, a.ndim)
     mask = arguments.class_mask("logsumexp", where, a)
+    shape = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
     if b is None:
         a, alive = numerics.masked(a, mask, axes)
-        s = _logsumexp(a, alive, axes=axes)
+        flat, alive, one = numerics.in_one_axis(a, alive, axes)
+        s = numerics.in_axes(_logsumexp(flat, alive, axis=one)[0], axes, shape)
         sign = jnp.where(s == -jnp.inf, jnp.zeros_like(s), jnp.ones_like(s))
     else:
         weights = arguments.weights("logsumexp", "b", b, a)
@@ -116,34 +119,32 @@ def logsumexp(
 
 
 @custom_rules
-def _logsumexp(a: Array, alive: Array | None, *, axes: numerics.Axes) -> Array:
+def _logsumexp(a: Array, alive: Array | None, *, axis: int) -> tuple[Array, Array, Array]:
+    """s; and m and S."""
     wide = numerics.wide(a)
-    largest = numerics.row_max(wide, axes, alive)
+    m = numerics.row_max(wide, (axis,), alive)
     # An infinite maximum is the answer; what is summed then need only be finite.
-    s = largest + jnp.log(numerics.row_total(wide, numerics.finite(largest), axes))
+    bounded = numerics.finite(m)
+    total = rows.total(wide, bounded, axis)
+    s = m + jnp.log(total / numerics.largest_exponential(bounded))
     if alive is not None:
         s = jnp.where(alive, s, jnp.full_like(s, -jnp.inf))
-    return s.astype(a.dtype)
+    return s.astype(a.dtype), m, total
 
 
-def _fwd(a: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, Kept]:
-    wide = numerics.wide(lax.stop_gradient(a))
-    largest = numerics.row_max(wide, axes, alive)
-    bounded = numerics.finite(largest)
-    total = numerics.row_total(wide, bounded, axes) * numerics.largest_exponential(bounded)
+def _fwd(a: Array, alive: Array | None, *, axis: int) -> tuple[Any, Kept]:
+    out = _, m, total = _logsumexp(a, alive, axis=axis)
     # Under an infinite maximum there is no distribution: inf - inf makes all of the row NaN.
-    kept = Kept(a, bounded, jnp.ones_like(total) / total + (largest - largest))
-    behind = tuple(axis + 1 for axis in axes)
-    return _logsumexp(a[None], numerics.apart(alive), axes=behind)[0], kept
+    return out, Kept(a, numerics.finite(m), jnp.ones_like(total) / total + (m - m))
 
 
-def _jvp(kept: Kept, a_dot: Array, alive: None, *, axes: numerics.Axes) -> Array:
-    terms = probabilities(kept, axes) * numerics.wide(a_dot)
-    return jnp.sum(terms, axes, keepdims=True).astype(a_dot.dtype)
+def _jvp(kept: Kept, a_dot: Array, alive: None, *, axis: int) -> tuple[Array, None, None]:
+    return mean(kept, numerics.wide(a_dot), axis).astype(a_dot.dtype), None, None
 
 
-def _vjp(kept: Kept, s_bar: Array, *, axes: numerics.Axes) -> tuple[Array, None]:
-    a_bar = numerics.scaled(probabilities(kept, axes), numerics.wide(s_bar))
+def _vjp(kept: Kept, bar: Any, *, axis: int) -> tuple[Array, None]:
+    s_bar = bar[0]
+    a_bar = numerics.scaled(probabilities(kept, axis), numerics.wide(s_bar))
     return a_bar.astype(s_bar.dtype), None
 
 

@@ -37,6 +37,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 Axes = tuple[int, ...]
 
@@ -62,6 +63,32 @@ class RowStatistics(NamedTuple):
 def wide(x: Array) -> Array:
     """`x` in the dtype arithmetic is done in: float32, or float64 where it came in that."""
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+
+
+def in_one_axis(x: Array, alive: Array | None, axes: Axes) -> tuple[Array, Array | None, int]:
+    """`x`, and what there is one of in each row, with the class axes made one; and which it is."""
+    if len(axes) == 1:
+        return x, alive, axes[0]
+
+    def merged(a: Array) -> Array:
+        moved = jnp.moveaxis(a, axes, range(-len(axes), 0))
+        batch = a.ndim - len(axes)
+        shape, sharding = (*moved.shape[:batch], -1), jax.typeof(moved).sharding
+        if all(name is None for name in sharding.spec[batch:]):
+            return moved.reshape(shape)
+        whole = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:batch], None))
+        return jnp.reshape(moved, shape, out_sharding=whole)
+
+    return merged(x), None if alive is None else merged(alive), x.ndim - len(axes)
+
+
+def in_axes(x: Array, axes: Axes, shape: tuple[int, ...]) -> Array:
+    """The inverse of `in_one_axis`, for an array of `shape`."""
+    if len(axes) == 1:
+        return x
+    batch = x.shape[:-1]
+    back = x.reshape(*batch, *(shape[axis] for axis in axes))
+    return jnp.moveaxis(back, range(-len(axes), 0), axes)
 
 
 def masked(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | None]:
@@ -90,7 +117,7 @@ def row_max(x: Array, axes: Axes, alive: Array | None = None) -> Array:
 
 def finite(x: Array) -> Array:
     """`x` with its infinities made the largest numbers there are."""
-    return jnp.clip(x, -_largest(x), _largest(x))
+    return jnp.clip(x, -largest_number(x), largest_number(x))
 
 
 def shifted(x: Array, largest: Array) -> Array:
@@ -99,12 +126,27 @@ def shifted(x: Array, largest: Array) -> Array:
 
 
 def shift(largest: Array) -> Array:
-    """The shift M: m rounded down to a multiple of 64, so that exp(m - M) cannot overflow."""
+    """The shift M: near m, at most m, and so coarse that x - M is exact for x near m.
+
+    It is a multiple of 64 where m is large, 0 for 0 <= m < 64, and where all logits are negative
+    and some near 0 a number of 3 bits; m - M < 64, so that exp(m - M) cannot overflow.
+    """
     step = jnp.asarray(64, largest.dtype)
-    return step * jnp.floor(largest / step)
+    below = lax.reduce_precision(largest * 1.125, np.finfo(largest.dtype).nexp, 2)
+    near = jnp.minimum(below, jnp.zeros_like(largest))
+    return jnp.where(jnp.abs(largest) < step, near, step * jnp.floor(largest / step))
 
 
 def exponentials(x: Array, largest: Array) -> Array:
+    """exp(x - M); 0 at -inf.
+
+    x - M is exact for the classes that matter. Its rounding shows where M is not 0 and x is more
+    than 64 below the maximum: exp(x - M) is at most 1e-28 of the largest then, and right to 5e-6.
+    """
+    return jnp.exp(jnp.minimum(x, largest) - shift(largest))
+
+
+def exact_exponentials(x: Array, largest: Array) -> Array:
     """exp(x - M), with the rounding of the difference put right; 0 at -inf."""
     bounded, m = jnp.minimum(x, largest), shift(largest)
     # exp is 0 below -1e4 in every dtype; there, and at -inf, the error is bounded too: no 0 * inf.
@@ -122,7 +164,7 @@ def largest_exponential(largest: Array) -> Array:
 def below_maximum(x: Array, largest: Array) -> Array:
     """0 where x = m, else 1, as floats, without a comparison."""
     below = largest - jnp.minimum(x, largest)
-    return jnp.minimum(below * _largest(x, 1 / 4), jnp.ones((), x.dtype))
+    return jnp.minimum(below * largest_number(x, 1 / 4), jnp.ones((), x.dtype))
 
 
 def count_ties(x: Array, largest: Array, axes: Axes) -> Array:
@@ -131,7 +173,7 @@ def count_ties(x: Array, largest: Array, axes: Axes) -> Array:
     # constants the same, XLA would compute these once for all sums that use them, which on CPU
     # means writing them to memory.
     below = jnp.maximum(-x, -largest) + largest
-    twice = jnp.minimum(below * _largest(x, 1 / 8), jnp.asarray(2, x.dtype))
+    twice = jnp.minimum(below * largest_number(x, 1 / 8), jnp.asarray(2, x.dtype))
     classes = math.prod(x.shape[axis] for axis in axes)
     ties = jnp.asarray(classes, x.dtype) - jnp.sum(twice, axes, keepdims=True) / 2
     return jnp.maximum(ties, jnp.ones((), x.dtype))
@@ -140,7 +182,7 @@ def count_ties(x: Array, largest: Array, axes: Axes) -> Array:
 def majority(p: Array) -> Array:
     """1 at the class with p > 1/2, else 0, as floats, without a comparison."""
     above = jnp.maximum(p - jnp.asarray(0.5, p.dtype), jnp.zeros((), p.dtype))
-    return jnp.minimum(above * _largest(p, 1 / 4), jnp.ones((), p.dtype))
+    return jnp.minimum(above * largest_number(p, 1 / 4), jnp.ones((), p.dtype))
 
 
 def row_statistics(x: Array, largest: Array, axes: Axes) -> RowStatistics:
@@ -175,10 +217,10 @@ def without_class(e: Array, y: Array, axis: int) -> Array:
 
 def weighted(weight: Array, value: Array) -> Array:
     """weight * value for value in (-inf, inf], with 0 * inf = 0 and no select."""
-    largest = _largest(value)
+    largest = largest_number(value)
     finite = jnp.minimum(value, largest)
     # Positive only where value was infinite, or as good as: times weight, then overflow if > 0.
-    beyond = jnp.maximum(finite - _largest(value, 1 - 2**-20), jnp.zeros((), value.dtype))
+    beyond = jnp.maximum(finite - largest_number(value, 1 - 2**-20), jnp.zeros((), value.dtype))
     return weight * finite + (weight * beyond) * largest
 
 
@@ -202,7 +244,7 @@ def pick(x: Array, y: Array, axis: int) -> Array:
     """x at class `y`, NaN where `y` is not a class; the class axis is kept with length 1."""
     classes = x.shape[axis]
     valid = (y >= 0) & (y < classes)
-    if _is_sharded(x, axis):
+    if is_sharded(x, axis):
         # A gather would cross devices; one term of this sum is not 0.
         found = jnp.sum(jnp.where(is_class(y, x, axis), x, jnp.zeros_like(x)), axis, keepdims=True)
     else:
@@ -210,13 +252,13 @@ def pick(x: Array, y: Array, axis: int) -> Array:
     return jnp.where(valid, found, jnp.full_like(found, jnp.nan))
 
 
-def _placed(x: Array) -> jax.sharding.NamedSharding | None:
+def _placed(x: Array) -> NamedSharding | None:
     """Where the type says that x lies, if it says so: on a mesh with explicit axes."""
-    sharding: jax.sharding.NamedSharding = jax.typeof(x).sharding
+    sharding: NamedSharding = jax.typeof(x).sharding
     return sharding if any(name is not None for name in sharding.spec) else None
 
 
-def _is_sharded(x: Array, axis: int) -> bool:
+def is_sharded(x: Array, axis: int) -> bool:
     """Whether the type says so: on a mesh with explicit axes, where a gather is an error."""
     return jax.typeof(x).sharding.spec[axis] is not None
 
@@ -227,7 +269,7 @@ def softcap(x: Array, cap: float) -> Array:
     return jnp.where(x == -jnp.inf, x, bounded)
 
 
-def _largest(like: Array, share: float = 1.0) -> Array:
+def largest_number(like: Array, share: float = 1.0) -> Array:
     """The largest finite number of a dtype, or a share of it."""
     limit: float = np.finfo(like.dtype).max
     return jnp.asarray(share * limit, like.dtype)

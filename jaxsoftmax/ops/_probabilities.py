@@ -3,7 +3,7 @@ r"""Softmax once more, from statistics that are already known: what log-space op
 Notation   x logits, m = max x, M the shift, S = Σ exp(x - M); ẋ, ṗ tangents; x̄, p̄ cotangents.
 Primal     p = exp(x - M) / S
 JVP, VJP   those of softmax in x; m and S are functions of x already accounted for
-Saved      p
+Saved      p, and which class holds most of it
 
 log_softmax and logsumexp keep (x, m, 1 / S) between their passes: x is alive anyway, the other two
 are one number a row, and forming p again from *shifted* terms costs one exponential. (Forming it as
@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jax import Array
+import jax.numpy as jnp
+from jax import Array, lax
 
 from jaxsoftmax.autodiff import custom_rules
 
 from . import _numerics as numerics
+from . import _rows as rows
 from ._softmax import jacobian_product
 
 
@@ -30,28 +32,67 @@ class Kept(NamedTuple):
     scale: Array  # 1 / S
 
 
-def probabilities(kept: Kept, axes: numerics.Axes) -> Array:
+def probabilities(kept: Kept, axis: int) -> Array:
     """softmax(x), in float32 or wider."""
-    return _probabilities(numerics.wide(kept.x), kept.max, kept.scale, axes=axes)
+    return _probabilities(numerics.wide(kept.x), kept.max, kept.scale, axis=axis)
+
+
+def mean(kept: Kept, v: Array, axis: int) -> Array:
+    """Σ p∘v."""
+    return _mean(numerics.wide(kept.x), kept.max, kept.scale, v, axis=axis)
 
 
 @custom_rules
-def _probabilities(x: Array, largest: Array, scale: Array, *, axes: numerics.Axes) -> Array:
-    del axes
-    return numerics.exponentials(x, largest) * scale
+def _probabilities(x: Array, m: Array, scale: Array, *, axis: int) -> Array:
+    del axis
+    return numerics.exponentials(x, m) * scale
 
 
-def _fwd(x: Array, largest: Array, scale: Array, *, axes: numerics.Axes) -> tuple[Array, Array]:
-    p = _probabilities(x, largest, scale, axes=axes)
-    return p, p
+def _fwd(x: Array, m: Array, scale: Array, *, axis: int) -> tuple[Array, tuple[Array, Array]]:
+    p = _probabilities(x, m, scale, axis=axis)
+    return p, (p, rows.statistics(lax.stop_gradient(x), m, axis).main)
 
 
-def _jvp(p: Array, x_dot: Array, *_: Array, axes: numerics.Axes) -> Array:
-    return jacobian_product(p, x_dot, axes)
+def _jvp(saved: tuple[Array, Array], x_dot: Array, *_: Array, axis: int) -> Array:
+    return jacobian_product(*saved, x_dot, axis)
 
 
-def _vjp(p: Array, p_bar: Array, *, axes: numerics.Axes) -> tuple[Array, None, None]:
-    return jacobian_product(p, p_bar, axes), None, None
+def _vjp(saved: tuple[Array, Array], p_bar: Array, *, axis: int) -> tuple[Array, None, None]:
+    return jacobian_product(*saved, p_bar, axis), None, None
 
 
 _probabilities.defrules(_fwd, _jvp, _vjp)
+
+
+@custom_rules
+def _mean(x: Array, m: Array, scale: Array, v: Array, *, axis: int) -> Array:
+    return jnp.sum(numerics.exponentials(x, m) * v, axis, keepdims=True) * scale
+
+
+def _mean_fwd(*args: Array, axis: int) -> tuple[Array, tuple[Array, ...]]:
+    v_mean = _mean(*args, axis=axis)
+    return v_mean, (*args, v_mean)
+
+
+def _mean_jvp(
+    saved: tuple[Array, ...],
+    x_dot: Array,
+    m_dot: Array,
+    scale_dot: Array,
+    v_dot: Array,
+    *,
+    axis: int,
+) -> Array:
+    x, m, scale, v, v_mean = saved
+    return _mean(x, m, scale, v_dot + (v - v_mean) * x_dot, axis=axis)
+
+
+def _mean_vjp(
+    saved: tuple[Array, ...], bar: Array, *, axis: int
+) -> tuple[Array, None, None, Array]:
+    x, m, scale, v, v_mean = saved
+    v_bar = _probabilities(x, m, scale, axis=axis) * bar
+    return (v - v_mean) * v_bar, None, None, v_bar
+
+
+_mean.defrules(_mean_fwd, _mean_jvp, _mean_vjp)

@@ -5,7 +5,7 @@ Primal     p = e / Σe,  e = exp(x - m),  m = max x
 Jacobian   ∂pᵢ/∂xⱼ = pᵢ (δᵢⱼ - pⱼ),  J = diag(p) - p pᵀ = Jᵀ
 JVP        ṗ = p ∘ (ẋ - Σ p∘ẋ)
 VJP        x̄ = p ∘ (p̄ - Σ p∘p̄)                the same map, since J = Jᵀ
-Saved      p
+Saved      p, and which class holds most of it
 Edges      -inf: p = 0 and no derivative. NaN or +inf: NaN in its row. A row of -inf: NaN.
            `where`: a masked class has p = 0 and no derivative; so has a row masked throughout.
 Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038
@@ -13,14 +13,17 @@ Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/im
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff import custom_rules
 
 from . import _arguments as arguments
 from . import _numerics as numerics
+from . import _rows as rows
 
 
 def softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = None) -> Array:
@@ -56,8 +59,10 @@ def softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = N
     x = arguments.floating("softmax", "x", x)
     axes = arguments.axes("softmax", axis, x.ndim)
     mask = arguments.class_mask("softmax", where, x)
+    shape = x.shape
     x, alive = numerics.masked(x, mask, axes)
-    p = _softmax(x, alive, axes=axes)
+    x, alive, axis = numerics.in_one_axis(x, alive, axes)
+    p = numerics.in_axes(_softmax(x, alive, axis=axis).p, axes, shape)
     # Of a masked class 0 is all there is to say: no derivative passes through it, not even NaN.
     return p if mask is None else jnp.where(mask, p, jnp.zeros_like(p))
 
@@ -103,39 +108,45 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
     return jnp.where(same, row * others, -row * column).astype(x.dtype)
 
 
+class _Result(NamedTuple):
+    p: Array
+    main: Array  # the class with half of the probability; -1 if there is none
+
+
 @custom_rules
-def _softmax(x: Array, alive: Array | None, *, axes: numerics.Axes) -> Array:
+def _softmax(x: Array, alive: Array | None, *, axis: int) -> _Result:
     wide = numerics.wide(x)
-    row = numerics.row_statistics(wide, numerics.row_max(wide, axes, alive), axes)
-    return numerics.row_probabilities(wide, row).astype(x.dtype)
+    m = numerics.row_max(wide, (axis,), alive)
+    e = numerics.exact_exponentials(wide, m)
+    row = rows.statistics(wide, m, axis, e)
+    return _Result((e / row.total).astype(x.dtype), row.main)
 
 
-def _fwd(x: Array, alive: Array | None, *, axes: numerics.Axes) -> tuple[Array, Array]:
+def _fwd(x: Array, alive: Array | None, *, axis: int) -> tuple[_Result, _Result]:
     # float16 has no room for small probabilities: 6e-8 is the least. They are saved in float32.
-    saved = numerics.wide(x) if x.dtype == jnp.float16 else x
-    p = _softmax(saved, alive, axes=axes)
-    return p.astype(x.dtype), p
+    saved = _softmax(numerics.wide(x) if x.dtype == jnp.float16 else x, alive, axis=axis)
+    return saved._replace(p=saved.p.astype(x.dtype)), saved
 
 
-def _jvp(p: Array, x_dot: Array, alive: None, *, axes: numerics.Axes) -> Array:
-    return jacobian_product(p, x_dot, axes).astype(x_dot.dtype)
+def _jvp(saved: _Result, x_dot: Array, alive: None, *, axis: int) -> tuple[Array, None]:
+    return jacobian_product(saved.p, saved.main, x_dot, axis).astype(x_dot.dtype), None
 
 
-def _vjp(p: Array, p_bar: Array, *, axes: numerics.Axes) -> tuple[Array, None]:
-    return jacobian_product(p, p_bar, axes).astype(p_bar.dtype), None
+def _vjp(saved: _Result, bar: _Result, *, axis: int) -> tuple[Array, None]:
+    return jacobian_product(saved.p, saved.main, bar.p, axis).astype(bar.p.dtype), None
 
 
-def jacobian_product(p: Array, v: Array, axes: numerics.Axes) -> Array:
+def jacobian_product(p: Array, main: Array, v: Array, axis: int) -> Array:
     """J v = p ∘ (v - Σ p∘v), accurate for confident p too.
 
     J has constants in its null space, so v may be taken relative to any class. Relative to the one
     that holds more than half of the probability, if there is one, the entry of that class is a sum
     of small terms instead of the small difference of large ones.
     """
-    axes = tuple(axis + 1 for axis in axes)
-    p, v = numerics.wide(p[None]), numerics.wide(v[None])  # `numerics.apart` from where p is made
-    u = v - jnp.sum(numerics.majority(p) * v, axes, keepdims=True)
-    return (p * (u - jnp.sum(p * u, axes, keepdims=True)))[0]
+    p, v = numerics.wide(p), numerics.wide(v)
+    v_k = lax.stop_gradient(rows.at(v, main, axis))
+    mean = jnp.sum(p * (v - v_k), axis, keepdims=True)
+    return p * ((v - v_k) - mean)
 
 
 _softmax.defrules(_fwd, _jvp, _vjp)

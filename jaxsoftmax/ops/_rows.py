@@ -1,0 +1,176 @@
+r"""Sums over the classes of a row that leave one class out.
+
+Notation   x logits, m = max x, M the shift, e = exp(x - M), S = Σe; k the main class.
+
+A large term costs a sum of small ones its last bits, so one class, the label or the main one, is
+left out of every sum that it could spoil. Subtracting it afterwards would be too late, and a select
+before the sum makes XLA:CPU write out what is summed. So the classes are summed in two levels,
+        S = Σ_b S_b,  S_b the sum of a block of neighbouring classes,
+and the block with the class is summed once more without it, from the few numbers of that block.
+Two levels also round less than one, and they find the main class, the one with at least half of the
+probability, if there is one: the block of the largest sum holds it, so nothing is searched but the
+blocks and that one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from . import _numerics as numerics
+
+
+class Row(NamedTuple):
+    """What is known of each row; the class axis is kept with length 1."""
+
+    max: Array  # m
+    main: Array  # k, an integer; -1 if there is none
+    others: Array  # S - e_k; S if there is none
+    total: Array  # S, at least exp(m - M)
+    log_total: Array  # log Σ exp(x - m), to full relative accuracy
+
+
+NO_TANGENT = Row._make([None] * 5)  # statistics carry no derivative
+
+
+def statistics(x: Array, m: Array, axis: int, e: Array | None = None) -> Row:
+    """The statistics of rows of logits `x` with maximum `m`; `e` if exp(x - M) is needed anyway."""
+    k, e_k, others = _likeliest(x, m, numerics.exponentials(x, m) if e is None else e, axis)
+    # With half of the probability it is the largest: its exponential is known, and need not be
+    # trusted where XLA has computed x twice.
+    has_main, largest = e_k >= others, numerics.largest_exponential(m)
+    total = jnp.where(has_main, largest + others, jnp.maximum(e_k + others, largest))
+    log_total = jnp.where(has_main, jnp.log1p(others / largest), jnp.log(total / largest))
+    main = jnp.where(has_main, k, jnp.asarray(-1, k.dtype))
+    return Row(m, main, jnp.where(has_main, others, total), total, log_total)
+
+
+def total(x: Array, m: Array, axis: int) -> Array:
+    """Σ exp(x - M), at least exp(m - M), where no class need be singled out."""
+    e = numerics.exponentials(x, m)
+    if is_long(x, axis):
+        sums = jnp.sum(e, axis, keepdims=True)
+    else:  # XLA:CPU is slow at summing short rows as it forms them
+        sums = lax.optimization_barrier(jnp.sum(lax.optimization_barrier(e), axis, keepdims=True))
+    return jnp.maximum(sums, numerics.largest_exponential(m))
+
+
+def at(v: Array, k: Array, axis: int) -> Array:
+    """v_k, 0 where there is no such class."""
+    found = numerics.pick(v, k, axis)
+    return jnp.where(k < 0, jnp.zeros_like(found), found)
+
+
+def sum_without(v: Array, k: Array, axis: int) -> Array:
+    """Σ v_j over all classes but `k`."""
+    if not is_long(v, axis):
+        left = _left_out(v, numerics.is_class(k, v, axis))
+        return jnp.sum(left, axis, keepdims=True)
+    width = _width(v.shape[axis])
+    sums, number = _block_sums(v, width, axis), jnp.maximum(k, 0) // width
+    classes, inside = _block(v, number, width, axis)
+    left = _left_out(inside, _outside(classes, v, axis) | (classes == k))
+    return _others(sums, number, axis) + jnp.sum(left, axis, keepdims=True)
+
+
+def exponentials_without(x: Array, m: Array, k: Array, axis: int) -> Array:
+    """Σ exp(x - M) over all classes but `k`, where nothing else needs the exponentials."""
+    e = numerics.exponentials(x, m)
+    if not is_long(x, axis):
+        return jnp.sum(_left_out(e, numerics.is_class(k, x, axis)), axis, keepdims=True)
+    return jnp.sum(numerics.without_class(e, k, axis), axis, keepdims=True)
+
+
+def weighted_distance(weight: Array, x: Array, largest: Array, axis: int) -> Array:
+    """Σ weight (m - x), where weight 0 counts for nothing at x = -inf, and any other for inf."""
+    if not is_long(x, axis):
+        terms = _left_out(weight * numerics.shifted(x, largest), weight == 0)
+        return -jnp.sum(terms, axis, keepdims=True)
+    bounded = jnp.minimum(
+        largest[None] - jnp.minimum(x[None], largest[None]), numerics.largest_number(x)
+    )
+    kept = jnp.sum(weight[None] * bounded, axis + 1, keepdims=True)[0]
+    # Positive only where x is -inf, or as good as; finite, so that weight 0 is 0.
+    beyond = jnp.minimum(-x, numerics.largest_number(x)) - numerics.largest_number(x, 1 - 2**-20)
+    lost = jnp.sum(weight * jnp.maximum(beyond, jnp.zeros((), x.dtype)), axis, keepdims=True)
+    return jnp.where(lost > 0, jnp.full_like(kept, jnp.inf), kept)
+
+
+# ------------------------------------------------------------------------------------------------
+# Blocks of neighbouring classes
+# ------------------------------------------------------------------------------------------------
+
+# A row of at most so many classes is one block.
+_SHORT = 16
+
+
+def is_long(x: Array, axis: int) -> bool:
+    # Where the type places the classes on several devices, blocks would cross them.
+    return x.shape[axis] > _SHORT and not numerics.is_sharded(x, axis)
+
+
+def _width(classes: int) -> int:
+    """Classes in a block: near half the square root, a power of 2 from 8 to 256."""
+    return 1 << min(max(3, round(math.log2(classes) / 2)), 8)
+
+
+def _likeliest(x: Array, m: Array, e: Array, axis: int) -> tuple[Array, Array, Array]:
+    """The likeliest class k of the likeliest block, e_k, and Σ of the other e."""
+    if not is_long(x, axis):
+        k = _first_largest(x, axis)
+        left = _left_out(e, numerics.is_class(k, x, axis))
+        return k, numerics.largest_exponential(m), jnp.sum(left, axis, keepdims=True)
+    width = _width(x.shape[axis])
+    sums = _block_sums(e, width, axis)
+    number = _first_largest(sums, axis)
+    classes, inside = _block(x, number, width, axis)
+    e = _left_out(numerics.exponentials(inside, m), _outside(classes, x, axis))
+    within = _first_largest(e, axis)
+    left = _left_out(e, numerics.is_class(within, e, axis))
+    others = _others(sums, number, axis) + jnp.sum(left, axis, keepdims=True)
+    return number * width + within, jnp.max(e, axis, keepdims=True), others
+
+
+def _first_largest(v: Array, axis: int) -> Array:
+    """argmax v, which XLA:CPU is slow at; the last number in a row with NaN."""
+    largest = jnp.max(v, axis, keepdims=True, initial=-jnp.inf)
+    number = lax.broadcasted_iota(jnp.int32, v.shape, axis)
+    last = jnp.asarray(v.shape[axis] - 1, jnp.int32)
+    return jnp.min(jnp.where(v >= largest, number, last), axis, keepdims=True, initial=last)
+
+
+def _block_sums(v: Array, width: int, axis: int) -> Array:
+    """The sums of blocks of `width` neighbours, of which the last may be shorter."""
+    window = [1] * v.ndim
+    window[axis] = width
+    padding = [(0, 0)] * v.ndim
+    padding[axis] = (0, -v.shape[axis] % width)
+    sums: Array = lax.reduce_window(v, np.zeros((), v.dtype), lax.add, window, window, padding)
+    return sums
+
+
+def _block(v: Array, number: Array, width: int, axis: int) -> tuple[Array, Array]:
+    """The classes of one block of each row, and `v` there; they may run past the last class."""
+    shape = [1] * v.ndim
+    shape[axis] = width
+    classes = number * width + lax.broadcasted_iota(number.dtype, shape, axis)
+    bounded = jnp.minimum(classes, v.shape[axis] - 1)
+    return classes, jnp.take_along_axis(v, bounded, axis, mode="clip")
+
+
+def _outside(classes: Array, v: Array, axis: int) -> Array:
+    return classes >= v.shape[axis]
+
+
+def _others(sums: Array, number: Array, axis: int) -> Array:
+    """Σ of the sums of all blocks but one."""
+    left = _left_out(sums, numerics.is_class(number, sums, axis))
+    return jnp.sum(left, axis, keepdims=True)
+
+
+def _left_out(v: Array, which: Array) -> Array:
+    return jnp.where(which, jnp.zeros((), v.dtype), v)
