@@ -13,8 +13,6 @@ Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/im
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -62,7 +60,7 @@ def softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = N
     shape = x.shape
     x, alive = numerics.masked(x, mask, axes)
     x, alive, axis = numerics.in_one_axis(x, alive, axes)
-    p = numerics.in_axes(_softmax(x, alive, axis=axis).p, axes, shape)
+    p = numerics.in_axes(_softmax(x, alive, axis=axis)[0], axes, shape)
     # Of a masked class 0 is all there is to say: no derivative passes through it, not even NaN.
     return p if mask is None else jnp.where(mask, p, jnp.zeros_like(p))
 
@@ -108,32 +106,32 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
     return jnp.where(same, row * others, -row * column).astype(x.dtype)
 
 
-class _Result(NamedTuple):
-    p: Array
-    main: Array  # the class with half of the probability; -1 if there is none
+# p, and the class with at least half of it, -1 if there is none.
+_Pair = tuple[Array, Array]
 
 
 @custom_rules
-def _softmax(x: Array, alive: Array | None, *, axis: int) -> _Result:
+def _softmax(x: Array, alive: Array | None, *, axis: int) -> _Pair:
     wide = numerics.wide(x)
     m = numerics.row_max(wide, (axis,), alive)
     e = numerics.exact_exponentials(wide, m)
     row = rows.statistics(wide, m, axis, e)
-    return _Result((e / row.total).astype(x.dtype), row.main)
+    return (e / row.total).astype(x.dtype), row.main
 
 
-def _fwd(x: Array, alive: Array | None, *, axis: int) -> tuple[_Result, _Result]:
+def _fwd(x: Array, alive: Array | None, *, axis: int) -> tuple[_Pair, _Pair]:
     # float16 has no room for small probabilities: 6e-8 is the least. They are saved in float32.
-    saved = _softmax(numerics.wide(x) if x.dtype == jnp.float16 else x, alive, axis=axis)
-    return saved._replace(p=saved.p.astype(x.dtype)), saved
+    p, main = _softmax(numerics.wide(x) if x.dtype == jnp.float16 else x, alive, axis=axis)
+    return (p.astype(x.dtype), main), (p, main)
 
 
-def _jvp(saved: _Result, x_dot: Array, alive: None, *, axis: int) -> tuple[Array, None]:
-    return jacobian_product(saved.p, saved.main, x_dot, axis).astype(x_dot.dtype), None
+def _jvp(saved: _Pair, x_dot: Array, alive: None, *, axis: int) -> tuple[Array, None]:
+    return jacobian_product(*saved, x_dot, axis).astype(x_dot.dtype), None
 
 
-def _vjp(saved: _Result, bar: _Result, *, axis: int) -> tuple[Array, None]:
-    return jacobian_product(saved.p, saved.main, bar.p, axis).astype(bar.p.dtype), None
+def _vjp(saved: _Pair, bar: tuple[Array, None], *, axis: int) -> tuple[Array, None]:
+    p_bar, _ = bar
+    return jacobian_product(*saved, p_bar, axis).astype(p_bar.dtype), None
 
 
 def jacobian_product(p: Array, main: Array, v: Array, axis: int) -> Array:
