@@ -118,7 +118,8 @@ def linear_softmax_cross_entropy(
         classes. `kernel`, `bias`, `class_weights`, `where` and target distributions are then those
         of the device; integer labels are numbers of all classes. The result is the same on all
         devices of the axis: that of all classes.
-      block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
+      block_size: rows in a block, or None to choose from the shapes and `memory_budget`; a block
+        then has some of the classes only, where they are very many.
       memory_budget: bytes that the logits of a block may take, or None for 64 MiB.
 
     Returns:
