@@ -90,6 +90,7 @@ def linear_softmax_cross_entropy(
     forward pass forms the gradients that are asked for, so that a step costs three matrix products
     (two where `features` are not differentiated), as many as with the logits in memory.
 
+    On a mesh with explicit axes each device works on its rows and its classes, as the types say.
     Inside `jax.shard_map`, `axis_name` says that the classes are spread over devices. Two small
     collectives of a block of rows go forward, and one of the size of the features goes back.
     Where `check_vma=False`, take gradients outside of the map, or know what JAX means by them

@@ -91,7 +91,8 @@ def _local_loss(given: Given, job: Job) -> tuple[Array, LossStats | None]:
     flat = _flat(Given(*varying(given, axes)), batch)
     masks = _masks(flat, job)
     block = job.sizes.rows(rows, classes, job.dtype)
-    tile = None if job.classes else job.sizes.tile(rows, classes, job.dtype)
+    may_cut = not job.classes and not mesh.is_automatic()
+    tile = job.sizes.tile(rows, classes, job.dtype) if may_cut else None
     plan = Plan(job.options, block, jnp.dtype(job.dtype), job.stats, job.classes, tile)
     if job.reduction == "none":
         losses, stats = linear.whole(row_losses(*flat[:5], masks, plan=plan), job.classes)
