@@ -214,25 +214,30 @@ def test_statistics_are_those_of_all_classes(distributions):
 
 
 def test_confident_rows_keep_their_last_bits():
-    """Loss and gradient of the order of exp(-60), on the device with the label and on others."""
-    kernel = jnp.array([[60.0, 0.0, -1.0, 0.5]])
+    """Loss, gradient and Hessian of the order of exp(-60), on the device with the label or not."""
+    kernel, direction = jnp.array([[60.0, 0.0, -1.0, 0.5]]), jnp.array([[1.0, 0.5, -2.0, 3.0]])
 
-    def of(features, kernel, labels, **options):
-        return linear_softmax_cross_entropy(features, kernel, labels, **options)
+    def local(features, kernel, direction):
+        def loss(features, kernel):
+            labels = jnp.zeros(1, jnp.int32)
+            return linear_softmax_cross_entropy(features, kernel, labels, axis_name="model")
 
-    def local(features, kernel, bias):
-        labels = jnp.zeros(1, jnp.int32)
-        gradients = jax.value_and_grad(functools.partial(of, axis_name="model"), (0, 1))
-        return gradients(features, kernel, labels)
+        slope = functools.partial(jax.grad(loss, 1), features)
+        gradients = jax.value_and_grad(loss, (0, 1))(features, kernel)
+        return gradients, jax.jvp(slope, (kernel,), (direction,))[1]
 
-    one = jnp.ones((1, 1))
-    value, (f_bar, w_bar) = inside(local, 2, (P(), (P(), P(None, "model"))))(
-        one, kernel, one[0, :0]
+    spec = P(None, "model")
+    mapped = jax.shard_map(
+        local, mesh=mesh_of(2), in_specs=(P(), spec, spec), out_specs=((P(), (P(), spec)), spec)
     )
+    (value, (f_bar, w_bar)), w_bar_dot = jax.jit(mapped)(jnp.ones((1, 1)), kernel, direction)
     others = np.exp(np.float64([0, -1, 0.5]) - 60)
     np.testing.assert_allclose(value, np.log1p(others.sum()), rtol=1e-6)
     np.testing.assert_allclose(w_bar, [[-others.sum(), *others]], rtol=1e-6)
     np.testing.assert_allclose(f_bar, [[np.dot(w_bar[0], kernel[0])]], rtol=1e-6)
+    # p (v - v_0), as p_0 is 1; and of the label minus the sum of that.
+    others *= np.float64([-0.5, -3, 2])
+    np.testing.assert_allclose(w_bar_dot, [[-others.sum(), *others]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("check_vma", [True, False])

@@ -213,6 +213,19 @@ def test_an_automatic_mesh_does_the_same_if_told_the_layout(layout, on_one_devic
     assert_close(ours, on_one_device[0])
 
 
+@pytest.mark.parametrize(("rows", "classes", "gathered"), [(64, 16, "8,16"), (16, 64, "16,8")])
+def test_where_rows_and_classes_share_an_axis_the_smaller_array_moves(rows, classes, gathered):
+    mesh = mesh_of(AxisType.Explicit, (2, 1))
+    shapes = ((rows, D), jnp.float32, P("data")), ((D, classes), jnp.float32, P(None, "data"))
+    features, kernel, labels = (
+        jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
+        for shape, dtype, spec in (*shapes, ((rows,), jnp.int32, P("data")))
+    )
+    text = jax.jit(linear_softmax_cross_entropy).lower(features, kernel, labels).compile().as_text()
+    moved = re.findall(r"= f32\[([\d,]+)\]\S* all-gather\(", text)
+    assert moved == [gathered]
+
+
 def test_two_devices_with_half_of_the_classes_need_half_of_the_memory():
     def temporary(count):
         mesh = mesh_of(AxisType.Explicit, (1, count))
