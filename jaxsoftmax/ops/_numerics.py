@@ -1,27 +1,25 @@
-r"""The numerics every op stands on: exponentials and row statistics that keep their last bits.
+r"""The numerics every op stands on: exponentials and masks that keep their last bits.
 
-Notation   x logits, m = max x, M the shift, e = exp(x - M); all over the class axes of one row.
+Notation   x logits, m = max x, M the shift, e = exp(x - M); all over the class axis of one row.
 
-Three things go wrong in the textbook formulas, and each is put right here, once.
+Three things go wrong in the textbook formulas, and each is put right once.
 
 1.  log Σe of a confident row. With one large logit Σ exp(x - m) = 1 + tiny, and float32 rounds the
-    tiny part away: the loss of a sure and right prediction becomes 0, and so does its gradient. So
-    the largest class (or the label) is left out of the sum and put back where that loses nothing,
-        ties = #{j : x_j = m},   rest = Σ of the other exp(x_j - m),
-        log Σ exp(x - m) = log ties + log1p(rest / ties).
+    tiny part away: the loss of a sure and right prediction becomes 0, and so does its gradient.
+    `_rows` leaves the largest class (or the label) out of the sum, and
+        log Σ exp(x - m) = log1p(Σ of the others).
 2.  The rounding of x - m. It is off by up to |x - m| 2^-24, which the exponential turns into a
-    relative error: 60 ULP at x - m = -100. The shift is m rounded down to a multiple of 64, so that
-    x - M is exact, or the error of d = fl(x - M) is x - (d + M) exactly; and
+    relative error: 60 ULP at x - m = -100. The shift M is a number near m of so few bits that
+    x - M is exact for all classes that count in a sum. Softmax, of which the small entries are
+    results too, adds the error of d = fl(x - M), which is x - (d + M) exactly:
         exp(d + error) = e + e error.
-    With M = 0 for logits of ordinary size there is no error to begin with.
 3.  The clamp. When the caller's logits are c y and all is compiled together, XLA may evaluate
     c y - m as one fused multiply-add. Its c y is then not the one the maximum was taken of, the
     largest class may come out above or far below the shift, and a row of large logits is NaN.
     min(x, m) stands between the multiplication and the subtraction, so they cannot be fused.
 
-Sums are taken of max, min, +, -, * and exp of floats. A select or a comparison would say some
-things more plainly, but XLA:CPU writes the operand of a reduction to memory when one is in it, and
-that doubles the time; see docs/performance.md.
+Sums over long rows are taken of max, min, +, -, * and exp of floats: XLA:CPU writes the operand of
+a sum to memory when a select or a comparison is in it, which doubles the time; docs/performance.md.
 
 Source: Blanchard, Higham & Higham, "Accurately computing the log-sum-exp and softmax functions",
 IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038; the error of a sum: Dekker, "A floating-point
