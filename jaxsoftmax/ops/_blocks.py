@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def stream(*args: Any, body: Body, cut: Flags, size: int) -> tuple[Any, Any]:
     count, rest = divmod(number, size)
     split = count * size
     head = jax.tree.map(lambda a: a[:split], rows)
-    sums, results = _scan(at, head, count, _varying(args))
+    sums, results = _scan(at, head, count, varying_axes(args))
     if rest:
         last_sums, last = at(jax.tree.map(lambda a: a[split:], rows))
         sums = jax.tree.map(jnp.add, sums, last_sums)
@@ -81,35 +81,36 @@ def _scan(at: Body, rows: Any, count: int, varying: tuple[Any, ...]) -> tuple[An
         )
 
     sums, results = jax.eval_shape(at, block(0))
-    sums = jax.tree.map(lambda a: _zeros(a.shape, a.dtype, varying), sums)
+    sums = jax.tree.map(lambda a: zeros_varying(a.shape, a.dtype, varying), sums)
     results = jax.tree.map(
-        lambda a: _zeros((a.shape[0], count, *a.shape[1:]), a.dtype, varying), results
+        lambda a: zeros_varying((a.shape[0], count, *a.shape[1:]), a.dtype, varying), results
     )
     sums, results = lax.fori_loop(0, count, step, (sums, results))
     return sums, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), results)
 
 
-def _varying(args: Any) -> tuple[Any, ...]:
+def varying_axes(args: Any) -> tuple[Any, ...]:
     """The axes of a surrounding shard_map along which an argument varies."""
     axes = (jax.typeof(a).manual_axis_type.varying for a in jax.tree.leaves(args))
     return tuple(sorted(frozenset[Any]().union(*axes), key=str))
 
 
-def _zeros(shape: Any, dtype: Any, varying: tuple[Any, ...]) -> Any:
+def zeros_varying(shape: Any, dtype: Any, varying: tuple[Any, ...]) -> Any:
+    """Zeros that vary along these axes of a surrounding shard_map."""
     zeros = jnp.zeros(shape, dtype)
     return lax.pcast(zeros, varying, to="varying") if varying else zeros
 
 
 def varying_like(x: Any, like: Any) -> Any:
     """`x` as an array that varies along the axes of a surrounding shard_map that `like` does."""
-    return varying(x, _varying(like))
+    return varying(x, varying_axes(like))
 
 
 def varying(tree: Any, axes: tuple[Any, ...]) -> Any:
     """Arrays that vary along these axes of a surrounding shard_map: cotangents add up here."""
 
     def cast(x: Any) -> Any:
-        missing = tuple(axis for axis in axes if axis not in _varying(x))
+        missing = tuple(axis for axis in axes if axis not in varying_axes(x))
         return lax.pcast(x, missing, to="varying") if missing else x
 
     return jax.tree.map(cast, tree)
@@ -196,9 +197,20 @@ def _vjp(
 stream.defrules(_fwd, _jvp, _vjp, symbolic_zeros=True)
 
 
+class Tile(NamedTuple):
+    """The size of a block of logits."""
+
+    rows: int
+    classes: int
+
+
 # Measured on CPU: from 512 rows on the sums of a block, which go to memory, no longer count beside
-# its products, and 64 MiB of logits still come from the same pages in every block.
+# its products, and 64 MiB of logits still come from the same pages in every block. Of fewer than 64
+# rows of all classes each product waits for its kernel; tiles then take half of the time, although
+# they compute the logits twice (docs/performance.md).
 _ROWS = 1024
+_FEW_ROWS = 64
+_FEW_CLASSES = 128  # of a tile
 _BUDGET = 64 << 20
 
 
@@ -208,7 +220,19 @@ def block_rows(number: int, row_bytes: int, memory_budget: int | None) -> int:
     Among the sizes from half of that up the one that leaves no rest is preferred, if there is one:
     a rest makes XLA copy the rows before it.
     """
-    fitting = (_BUDGET if memory_budget is None else memory_budget) // max(1, row_bytes)
-    most = max(1, min(number, _ROWS, fitting))
+    most = max(1, min(number, _ROWS, _budget(memory_budget) // max(1, row_bytes)))
     divisors = (size for size in range(most, most // 2, -1) if number % size == 0)
     return next(divisors, most)
+
+
+def block_tile(number: int, classes: int, itemsize: int, memory_budget: int | None) -> Tile | None:
+    """The tile of blocks that hold some of the classes, or None where enough rows of all fit."""
+    entries = _budget(memory_budget) // itemsize
+    if entries >= classes * min(number, _FEW_ROWS):
+        return None
+    rows = max(1, min(number, _ROWS, entries // _FEW_CLASSES))
+    return Tile(rows, max(1, min(classes, entries // rows)))
+
+
+def _budget(memory_budget: int | None) -> int:
+    return _BUDGET if memory_budget is None else memory_budget

@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from . import _arguments as arguments
 from . import _numerics as numerics
-from ._blocks import block_rows
+from ._blocks import Tile, block_rows, block_tile
 from ._product import product_dtype
 from ._spread import Names
 
@@ -106,6 +106,12 @@ class Sizes(NamedTuple):
         if self.block_size is not None:
             return min(self.block_size, max(1, number))
         return block_rows(number, classes * jnp.dtype(dtype).itemsize, self.memory_budget)
+
+    def tile(self, number: int, classes: int, dtype: Any) -> Tile | None:
+        """The tile to work with where a block cannot have all classes, or None."""
+        if self.block_size is not None:
+            return None
+        return block_tile(number, classes, jnp.dtype(dtype).itemsize, self.memory_budget)
 
 
 def _positive(function: str, name: str, value: int | None) -> int | None:

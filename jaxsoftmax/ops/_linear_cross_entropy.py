@@ -90,6 +90,7 @@ def linear_softmax_cross_entropy(
     forward pass forms the gradients that are asked for, so that a step costs three matrix products
     (two where `features` are not differentiated), as many as with the logits in memory.
 
+    On a mesh with explicit axes each device works on its rows and its classes, as the types say.
     Inside `jax.shard_map`, `axis_name` says that the classes are spread over devices. Two small
     collectives of a block of rows go forward, and one of the size of the features goes back.
     Where `check_vma=False`, take gradients outside of the map, or know what JAX means by them
@@ -118,7 +119,8 @@ def linear_softmax_cross_entropy(
         classes. `kernel`, `bias`, `class_weights`, `where` and target distributions are then those
         of the device; integer labels are numbers of all classes. The result is the same on all
         devices of the axis: that of all classes.
-      block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
+      block_size: rows in a block, or None to choose from the shapes and `memory_budget`; a block
+        then has some of the classes only, where they are very many.
       memory_budget: bytes that the logits of a block may take, or None for 64 MiB.
 
     Returns:

@@ -26,7 +26,7 @@ from . import _mesh as mesh
 from . import _numerics as numerics
 from . import _spread as spread
 from ._blocks import stream, varying
-from ._linear_stream import kept, linear_logits
+from ._linear_block import kept, linear_logits
 from ._log_softmax import log_softmax
 from ._product import product_dtype
 from ._softmax import softmax

@@ -15,7 +15,8 @@ from . import _linear_arguments as linear
 from . import _mesh as mesh
 from . import _numerics as numerics
 from ._blocks import varying
-from ._linear_stream import Masks, Plan, row_losses, total_loss
+from ._linear_block import Masks, Plan
+from ._linear_stream import row_losses, total_loss
 from ._loss_stats import LossStats
 from ._options import Options
 from ._spread import Names
@@ -90,7 +91,9 @@ def _local_loss(given: Given, job: Job) -> tuple[Array, LossStats | None]:
     flat = _flat(Given(*varying(given, axes)), batch)
     masks = _masks(flat, job)
     block = job.sizes.rows(rows, classes, job.dtype)
-    plan = Plan(job.options, block, jnp.dtype(job.dtype), job.stats, job.classes)
+    may_cut = not job.classes and not mesh.is_automatic()
+    tile = job.sizes.tile(rows, classes, job.dtype) if may_cut else None
+    plan = Plan(job.options, block, jnp.dtype(job.dtype), job.stats, job.classes, tile)
     if job.reduction == "none":
         losses, stats = linear.whole(row_losses(*flat[:5], masks, plan=plan), job.classes)
         loss = losses.reshape(batch)
@@ -131,6 +134,6 @@ def _masks(flat: Given, job: Job) -> Masks:
         number = linear.whole(jnp.sum(mask, 1, dtype=jnp.int32), job.classes)
         number = varying(jnp.broadcast_to(number, (rows,)), linear.axes(job.rows, job.classes))
         keep.append(number > 0)
-        count = number.astype(job.dtype)[:, None] if job.classes else None
+        count = number.astype(job.dtype)[:, None] if job.options.label_smoothing else None
     alive = functools.reduce(jnp.logical_and, keep) if keep else None
     return Masks(flat.classes, flat.entries, alive, count)

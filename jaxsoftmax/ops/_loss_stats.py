@@ -11,7 +11,7 @@ from . import _arguments as arguments
 from . import _numerics as numerics
 from . import _spread as spread
 from ._integer_loss import integer_loss
-from ._spread_loss import first_only, local_labels
+from ._spread_loss import Part, first_only, part_labels
 
 
 class LossStats(NamedTuple):
@@ -65,7 +65,7 @@ def loss_stats_shares(
     largest = spread.row_max(x, axis_name)
     row, _ = spread.row_statistics(x, largest, axis_name=axis_name)
     minus_log_p = row.log_total - numerics.shifted(x, largest)
-    t = lax.stop_gradient(local_labels(labels, x, axis_name))
+    t = lax.stop_gradient(part_labels(labels, x, Part.of_device(x.shape[1], axis_name)))
     p = numerics.row_probabilities(x, row)
     log_prob, entropy = (
         jnp.sum(numerics.weighted(weight, minus_log_p), 1, keepdims=True) for weight in (t, p)

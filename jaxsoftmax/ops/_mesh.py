@@ -80,6 +80,13 @@ def layout(
     return Layout(mesh, of_batch, of_classes)
 
 
+def is_automatic() -> bool:
+    """Whether XLA may spread arrays as it likes, so that no axis should be cut into pieces."""
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    return any(size > 1 and kind == AxisType.Auto for size, kind in kinds)
+
+
 def _places(axes: Axes, batch: int) -> list[Any]:
     """What each axis of an array stands for, those of the batch one by one."""
     places: list[Any] = []

@@ -143,42 +143,55 @@ loss_share.defrules(_fwd, _jvp, _vjp, symbolic_zeros=True)
 
 
 # ------------------------------------------------------------------------------------------------
-# Targets of the classes of this device
+# Targets of a part of the classes
 # ------------------------------------------------------------------------------------------------
 
 
-def local_labels(labels: Array, x: Array, axis_name: spread.Names) -> Array:
-    """Labels as distributions over the classes of this device; see `local_target`."""
+class Part(NamedTuple):
+    """Which of the classes these are."""
+
+    before: Any  # how many classes come before them
+    total: int  # how many there are altogether
+
+    @classmethod
+    def of_device(cls, classes: int, axis_name: spread.Names) -> Part:
+        """The part of this device, if each has so many classes."""
+        before = lax.axis_index(axis_name) * classes
+        return cls(before, classes * lax.axis_size(axis_name))
+
+
+def part_labels(labels: Array, x: Array, part: Part) -> Array:
+    """Labels as distributions over a part of the classes; see `part_target`."""
     if not arguments.are_classes(labels):
         return labels.astype(x.dtype)
-    hit, valid = _hits(labels, x, axis_name)
+    hit, valid = _hits(labels, x, part)
     return jnp.where(valid, hit.astype(x.dtype), jnp.full_like(x, jnp.nan))
 
 
-def local_target(
+def part_target(
     labels: Array,
     x: Array,
     mask: Array | None,
     count: Array | None,
     class_weights: Array | None,
     options: Options,
-    axis_name: spread.Names,
+    part: Part,
 ) -> Array:
     """Smoothed and weighted targets (n, c); NaN in rows whose label is no class.
 
     Args:
-      labels: integers (n, 1), numbered over all devices, or distributions (n, c).
-      x: logits, for their shape and dtype.
-      mask: of the classes of this device, or None.
-      count: how many classes the masks of all devices admit, (n, 1), or None for all.
+      labels: integers (n, 1), numbers of all classes, or distributions (n, c).
+      x: logits of the part, for their shape and dtype.
+      mask: of the classes of the part, or None.
+      count: how many of all classes are admissible, (n, 1), or None for all.
       class_weights: (1, c), or None.
       options: of the loss.
-      axis_name: along which the classes are spread.
+      part: which classes these are.
     """
-    number = x.shape[1] * lax.axis_size(axis_name) if count is None else count
+    number = part.total if count is None else count
     if not arguments.are_classes(labels):
         return options.distribution(labels.astype(x.dtype), mask, class_weights, 1, number)
-    hit, valid = _hits(labels, x, axis_name)
+    hit, valid = _hits(labels, x, part)
     one = jnp.ones((), x.dtype)
     w = one[None, None] if class_weights is None else class_weights.astype(x.dtype)
     # Selected, not multiplied: the derivative in the weight of a class is 0 where it is no label,
@@ -189,9 +202,8 @@ def local_target(
     return jnp.where(valid, t, jnp.full_like(t, jnp.nan))
 
 
-def _hits(labels: Array, x: Array, axis_name: spread.Names) -> tuple[Array, Array]:
-    """Which entries are those of the label, and which labels are a class of some device."""
-    classes = x.shape[1]
-    before = (lax.axis_index(axis_name) * classes).astype(labels.dtype)
-    valid = (labels >= 0) & (labels < classes * lax.axis_size(axis_name))
+def _hits(labels: Array, x: Array, part: Part) -> tuple[Array, Array]:
+    """Which entries are those of the label, and which labels are a class of any part."""
+    valid = (labels >= 0) & (labels < part.total)
+    before = jnp.asarray(part.before).astype(labels.dtype)
     return numerics.is_class(labels - before, x, 1), valid

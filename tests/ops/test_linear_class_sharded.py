@@ -125,7 +125,6 @@ def on_one_device(case, modes):
 @pytest.mark.parametrize(
     ("case", "modes", "count", "check_vma"),
     [
-        ("labels", first_order, 8, True),
         ("labels", second_order, 8, True),
         ("labels", second_order, 2, False),
         ("labels, every option", first_order, 2, True),

@@ -1,5 +1,6 @@
 """The linear loss on several devices equals that on one, and moves no more than it must."""
 
+import functools
 import re
 
 import jax
@@ -227,6 +228,20 @@ def test_two_devices_with_half_of_the_classes_need_half_of_the_memory():
 @pytest.mark.parametrize("layout", ["rows", "classes", "rows and classes"])
 def test_an_automatic_mesh_gathers_neither_features_nor_kernel(layout):
     assert {kind for kind, _ in collectives(mesh_of(AxisType.Auto), layout)} == {"all-reduce"}
+
+
+def test_an_automatic_mesh_does_not_cut_the_classes_into_tiles():
+    """A memory budget that asks for tiles of 128 of 512 classes elsewhere."""
+    mesh = mesh_of(AxisType.Auto)
+    loss = functools.partial(linear_softmax_cross_entropy, memory_budget=4 * N * 128)
+    kernel = jax.ShapeDtypeStruct(
+        (D, 512), jnp.float32, sharding=NamedSharding(mesh, P(None, "model"))
+    )
+    with jax.set_mesh(mesh):
+        step = jax.jit(jax.grad(loss, (0, 1))).lower(problem()[0], kernel, problem()[3])
+    text = step.compile().as_text()
+    assert "all-reduce" in text
+    assert "all-gather" not in text
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
