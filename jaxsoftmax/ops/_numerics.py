@@ -28,9 +28,6 @@ technique for extending the available precision", Numer. Math. 18, doi:10.1007/B
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,24 +35,6 @@ from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 Axes = tuple[int, ...]
-
-
-class RowStatistics(NamedTuple):
-    """What one pass over the logits tells about each row; class axes are kept with length 1."""
-
-    max: Array
-    ties: Array  # how many classes attain the maximum, >= 1
-    rest: Array  # Σ exp(x - max) over the other classes
-
-    @property
-    def total(self) -> Array:
-        """Σ exp(x - max), at least 1."""
-        return self.ties + self.rest
-
-    @property
-    def log_total(self) -> Array:
-        """log Σ exp(x - max), to full relative accuracy."""
-        return jnp.log(self.ties) + jnp.log1p(self.rest / self.ties)
 
 
 def wide(x: Array) -> Array:
@@ -95,16 +74,6 @@ def masked(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | Non
         return x, None
     hidden = jnp.asarray(-jnp.inf, x.dtype)
     return jnp.where(mask, x, hidden), jnp.any(mask, axes, keepdims=True)
-
-
-def apart(x: Array | None) -> Array | None:
-    """`x` with a leading axis of length 1: the same numbers, but another value to XLA.
-
-    Where a value and a derivative both need the statistics of x, XLA computes these once, and on
-    CPU writes everything that the two share to memory. Computed of a view, they stay two kernels
-    that read x once each and write nothing but their result.
-    """
-    return None if x is None else x[None]
 
 
 def row_max(x: Array, axes: Axes, alive: Array | None = None) -> Array:
@@ -157,52 +126,6 @@ def exact_exponentials(x: Array, largest: Array) -> Array:
 def largest_exponential(largest: Array) -> Array:
     """exp(m - M), the exponential of the largest class."""
     return exponentials(largest, largest)
-
-
-def below_maximum(x: Array, largest: Array) -> Array:
-    """0 where x = m, else 1, as floats, without a comparison."""
-    below = largest - jnp.minimum(x, largest)
-    return jnp.minimum(below * largest_number(x, 1 / 4), jnp.ones((), x.dtype))
-
-
-def count_ties(x: Array, largest: Array, axes: Axes) -> Array:
-    """How many classes attain the maximum; at least 1."""
-    # Twice `below_maximum`, with the signs turned: were it the same expression, or were only its
-    # constants the same, XLA would compute these once for all sums that use them, which on CPU
-    # means writing them to memory.
-    below = jnp.maximum(-x, -largest) + largest
-    twice = jnp.minimum(below * largest_number(x, 1 / 8), jnp.asarray(2, x.dtype))
-    classes = math.prod(x.shape[axis] for axis in axes)
-    ties = jnp.asarray(classes, x.dtype) - jnp.sum(twice, axes, keepdims=True) / 2
-    return jnp.maximum(ties, jnp.ones((), x.dtype))
-
-
-def majority(p: Array) -> Array:
-    """1 at the class with p > 1/2, else 0, as floats, without a comparison."""
-    above = jnp.maximum(p - jnp.asarray(0.5, p.dtype), jnp.zeros((), p.dtype))
-    return jnp.minimum(above * largest_number(p, 1 / 4), jnp.ones((), p.dtype))
-
-
-def row_statistics(x: Array, largest: Array, axes: Axes) -> RowStatistics:
-    """How often the maximum is attained, and the rest of the sum of exponentials.
-
-    The rest is summed by itself: one large term would cost the sum of the others its last bits.
-    """
-    others = exponentials(x, largest) * below_maximum(x, largest)
-    rest = jnp.sum(others, axes, keepdims=True)
-    ties = count_ties(x, largest, axes)
-    return RowStatistics(largest, ties, rest / largest_exponential(largest))
-
-
-def row_total(x: Array, largest: Array, axes: Axes) -> Array:
-    """Σ exp(x - max), at least 1, in one sum: for what does not single out the largest class."""
-    total = jnp.sum(exponentials(x, largest), axes, keepdims=True) / largest_exponential(largest)
-    return jnp.maximum(total, jnp.ones((), x.dtype))
-
-
-def row_probabilities(x: Array, row: RowStatistics) -> Array:
-    """softmax(x), given its row statistics."""
-    return exponentials(x, row.max) / (row.total * largest_exponential(row.max))
 
 
 def without_class(e: Array, y: Array, axis: int) -> Array:

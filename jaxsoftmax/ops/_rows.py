@@ -88,8 +88,8 @@ def exponentials_without(x: Array, m: Array, k: Array, axis: int) -> Array:
 def cross_entropy(t: Array, x: Array, m: Array, log_total: Array, axis: int) -> Array:
     """-Σ t∘ℓ, ℓ = (x - m) - log_total, where ℓ = -inf counts for nothing with t = 0."""
     if not is_long(x, axis):
-        terms = t * (numerics.shifted(x, m) - log_total)
-        return -jnp.sum(_left_out(terms, t == 0), axis, keepdims=True)
+        terms = t * (log_total - numerics.shifted(x, m))
+        return jnp.sum(_left_out(terms, t == 0), axis, keepdims=True)
     # Two sums of plain products without a common term, of which XLA:CPU writes out nothing.
     limit = numerics.largest_number(x)
     minus_log_p = (m[None] - jnp.minimum(x[None], m[None])) + log_total[None]
