@@ -118,13 +118,16 @@ def _report(argv: Sequence[str]) -> int:
 def _readme(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="./run bench readme",
-        description=f"Writes a result's table and picture between {report.BEGIN} and {report.END}.",
+        description="Writes a result's table, of times or of errors, between its two marks.",
     )
     parser.add_argument("result", type=Path)
     parser.add_argument("--readme", type=Path, default=FOLDER.parent / "README.md")
     options = parser.parse_args(argv)
 
     def write() -> int:
+        if options.result.name.startswith("accuracy-"):
+            importlib.import_module("bench.accuracy_report").write(options.result, options.readme)
+            return 0
         path, result = options.result, results.load(options.result)
         picture = path.with_name(f"{path.stem}-ratios.png")
         part = report.readme_part(result, picture, path.with_suffix(".md"), options.readme)

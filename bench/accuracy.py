@@ -23,16 +23,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import optax
 
 import jaxsoftmax
+from bench.accuracy_report import markdown, missed
 from tests import truth
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-KINDS = ("value", "vjp", "jvp", "hvp", "gradient")
-SHORT = {truth.INTEGER: "CE, class labels", "softmax_cross_entropy": "CE, distributions"}
-
 Results = tuple[Any, Any, Any, Any]
 Op = Callable[[Any, truth.Problem], Any]
 
@@ -166,7 +165,7 @@ def environment(sizes: dict[str, int]) -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "optax": optax.__version__,
-        "reference": f"mpmath {truth.mpmath.__version__}, {truth.MP.prec} bits",
+        "reference": f"mpmath {mpmath.__version__}, {truth.MP.prec} bits",
         "sizes": sizes,
     }
 
@@ -176,74 +175,6 @@ def processor() -> str:
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*:\s*(.*)", info.read_text()) if info.exists() else []
     return str(names[0]) if names else platform.machine()
-
-
-# ------------------------------------------------------------------------------------------------
-# Reporting
-# ------------------------------------------------------------------------------------------------
-
-
-def worst(records: list[dict[str, Any]], library: str, op: str, dtype: str) -> dict[str, float]:
-    """The worst error of each kind over the distributions."""
-    chosen = [
-        r["errors"] for r in records if (r["library"], r["op"], r["dtype"]) == (library, op, dtype)
-    ]
-    return {kind: max(e[kind] for e in chosen) for kind in chosen[0]}
-
-
-def missed(records: list[dict[str, Any]]) -> list[str]:
-    """A line for each promise that this library does not keep."""
-    return [
-        f"{r['op']} {r['dtype']} at {r['distribution']}: {what} {error:.3g}, promised {promise:g}"
-        for r in records
-        if r["library"] == "jaxsoftmax"
-        for what, error, promise in truth.missed(r["op"], jnp.dtype(r["dtype"]), r["errors"])
-    ]
-
-
-def markdown(records: list[dict[str, Any]], about: dict[str, Any]) -> str:
-    """The report."""
-    lines = [
-        "# Accuracy",
-        "",
-        "Written by `python -m bench.accuracy`. The largest error over ten kinds of logits:",
-        ", ".join(truth.DISTRIBUTIONS) + ".",
-        "",
-        f"Processor: {about['processor']}; JAX {about['jax']}, optax {about['optax']}.",
-        f"The truth: {about['reference']}, at every entry.",
-        "",
-        "- value: units in the last place (of the dtype of the result).",
-        "- VJP, JVP, HVP: error over the largest Σⱼ |Jᵢⱼ||vⱼ| of the row, in eps.",
-        "- HVP is the derivative of the VJP along a random direction.",
-        "- p − e_y: relative error of the worst element, label entry included, in eps.",
-        "- Losses of half types are returned, and so measured, in float32; optax and PyTorch",
-        "  return the dtype of the logits.",
-        "- Below the smallest normal number any result as small counts as right.",
-    ]
-    dtypes = list(dict.fromkeys(r["dtype"] for r in records))
-    for dtype in dtypes:
-        lines += ["", f"## {dtype}", ""]
-        lines += ["| op | library | value | VJP | JVP | HVP | p − e_y |", "|---|---|" + "--:|" * 5]
-        lines += list(_rows(records, dtype))
-    misses = missed(records)
-    lines += ["", "## Promises not kept", "", *(f"- {line}" for line in misses or ["none"])]
-    return "\n".join(lines) + "\n"
-
-
-def _rows(records: list[dict[str, Any]], dtype: str) -> Iterator[str]:
-    for op in truth.OPS:
-        for library in dict.fromkeys(r["library"] for r in records):
-            found = worst(records, library, op, dtype)
-            cells = (_cell(found.get(kind)) for kind in KINDS)
-            yield f"| {SHORT.get(op, op)} | {library} | " + " | ".join(cells) + " |"
-        promise = (_cell(value) for value in truth.promised(op, jnp.dtype(dtype)))
-        yield f"| {SHORT.get(op, op)} | *promised* | " + " | ".join(promise) + " |"
-
-
-def _cell(value: float | None) -> str:
-    if value is None:
-        return ""
-    return "all" if value == float("inf") else f"{value:.2g}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -154,34 +154,34 @@ def readme_part(result: Result, picture: Path, report: Path, readme: Path) -> st
         for entry in result.entries
         if entry.source in README_SOURCES and entry.mode in README_MODES
     ]
-    here = readme.resolve().parent
-
-    def link(path: Path) -> str:
-        return Path(os.path.relpath(path.resolve(), here)).as_posix()
-
     parts = [
         f"Measured on {result.machine_sentence()}. {' '.join(summary(result))}",
-        f"![Speed of the hand-written rules, case by case]({link(picture)})",
+        f"![Speed of the hand-written rules, case by case]({link(picture, readme)})",
         markdown(result, entries).rstrip(),
-        f"{LEGEND} All cases: [the whole report]({link(report)}).",
+        f"{LEGEND} All cases: [the whole report]({link(report, readme)}).",
     ]
     return "\n\n".join(parts)
 
 
-def write_readme(readme: Path, part: str) -> None:
-    """Replaces what stands between the marks.
+def link(path: Path, page: Path) -> str:
+    """The path as `page` may link to it."""
+    return Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
+
+
+def write_readme(readme: Path, part: str, begin: str = BEGIN, end: str = END) -> None:
+    """Replaces what stands between the marks `begin` and `end`.
 
     Raises:
       ValueError: the file lacks the marks.
     """
     text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
+    before, begins, rest = text.partition(begin)
+    _, ends, after = rest.partition(end)
+    if not begins or not ends:
         raise ValueError(
-            f"{readme} must hold the lines {BEGIN} and {END}, between which the table is written."
+            f"{readme} must hold the lines {begin} and {end}, between which the table is written."
         )
-    readme.write_text(f"{before}{BEGIN}\n\n{part}\n\n{END}{after}", encoding="utf-8")
+    readme.write_text(f"{before}{begin}\n\n{part}\n\n{end}{after}", encoding="utf-8")
 
 
 def table(result: Result, width: int) -> Table:

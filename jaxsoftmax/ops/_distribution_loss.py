@@ -36,14 +36,12 @@ def distribution_loss(x: Array, t: Array, keep: Array | None, *, axis: int, z_lo
     """L of every row, the class axis kept with length 1; x and t in float32 or wider."""
     x = _seen(x, keep)
     row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
-    return _loss(x, t, keep, row, jnp.sum(t, axis, keepdims=True), axis, z_loss)
+    return _loss(x, t, keep, row, axis, z_loss)
 
 
-def _loss(
-    x: Array, t: Array, keep: Array | None, row: rows.Row, mass: Array, axis: int, z_loss: float
-) -> Array:
-    """L from what is known of the row, and T."""
-    loss = mass * row.log_total + rows.weighted_distance(t, x, row.max, axis)
+def _loss(x: Array, t: Array, keep: Array | None, row: rows.Row, axis: int, z_loss: float) -> Array:
+    """L from what is known of the row."""
+    loss = rows.cross_entropy(t, x, row.max, row.log_total, axis)
     if z_loss:
         loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.max + row.log_total)
     return loss if keep is None else jnp.where(keep, loss, jnp.zeros_like(loss))
@@ -64,7 +62,7 @@ def _value_and_gradient(
     row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
     others = rows.sum_without(t, row.main, axis)
     mass = others + rows.at(t, row.main, axis)
-    loss = _loss(x, t, keep, row, mass, axis, z_loss)
+    loss = _loss(x, t, keep, row, axis, z_loss)
 
     # g = T p - t + 2λ s p. At the main class k T p_k - t_k may be the small difference of large
     # terms; Σ of the other t - T (1 - p_k) is the same without it.

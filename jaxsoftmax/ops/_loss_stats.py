@@ -9,6 +9,7 @@ from jax import Array, lax
 
 from . import _arguments as arguments
 from . import _numerics as numerics
+from . import _rows as rows
 from . import _spread as spread
 from ._integer_loss import integer_loss
 from ._spread_loss import Part, first_only, part_labels
@@ -42,16 +43,14 @@ def loss_stats(x: Array, labels: Array, keep: Array | None) -> LossStats:
     x = lax.stop_gradient(x)
     x = x if keep is None else jnp.where(keep, x, jnp.zeros_like(x))
     largest = numerics.row_max(x, (1,))
-    row = numerics.row_statistics(x, largest, (1,))
-    below = -numerics.shifted(x, largest)
-    p = numerics.row_probabilities(x, row)
-    # -Σ p log p = log S + Σ p (m - x), both terms >= 0.
-    entropy = row.log_total + jnp.sum(numerics.weighted(p, below), 1, keepdims=True)
+    row = rows.statistics(x, largest, 1)
+    p = numerics.exponentials(x, largest) / row.total
+    entropy = rows.cross_entropy(p, x, largest, row.log_total, 1)
     if arguments.are_classes(labels):
         nll = integer_loss(x, labels, None, None, keep, axis=1, z_loss=0.0)
     else:
         t = lax.stop_gradient(labels).astype(x.dtype)
-        nll = jnp.sum(numerics.weighted(t, row.log_total + below), 1, keepdims=True)
+        nll = rows.cross_entropy(t, x, largest, row.log_total, 1)
     prediction = jnp.argmax(x, 1, keepdims=True).astype(x.dtype)
     return _of_rows(keep, largest + row.log_total, -nll, prediction, entropy)
 
@@ -66,7 +65,7 @@ def loss_stats_shares(
     row, _ = spread.row_statistics(x, largest, axis_name=axis_name)
     minus_log_p = row.log_total - numerics.shifted(x, largest)
     t = lax.stop_gradient(part_labels(labels, x, Part.of_device(x.shape[1], axis_name)))
-    p = numerics.row_probabilities(x, row)
+    p = spread.row_probabilities(x, row)
     log_prob, entropy = (
         jnp.sum(numerics.weighted(weight, minus_log_p), 1, keepdims=True) for weight in (t, p)
     )

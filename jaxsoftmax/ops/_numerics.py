@@ -1,27 +1,25 @@
-r"""The numerics every op stands on: exponentials and row statistics that keep their last bits.
+r"""The numerics every op stands on: exponentials and masks that keep their last bits.
 
-Notation   x logits, m = max x, M the shift, e = exp(x - M); all over the class axes of one row.
+Notation   x logits, m = max x, M the shift, e = exp(x - M); all over the class axis of one row.
 
-Three things go wrong in the textbook formulas, and each is put right here, once.
+Three things go wrong in the textbook formulas, and each is put right once.
 
 1.  log Σe of a confident row. With one large logit Σ exp(x - m) = 1 + tiny, and float32 rounds the
-    tiny part away: the loss of a sure and right prediction becomes 0, and so does its gradient. So
-    the largest class (or the label) is left out of the sum and put back where that loses nothing,
-        ties = #{j : x_j = m},   rest = Σ of the other exp(x_j - m),
-        log Σ exp(x - m) = log ties + log1p(rest / ties).
+    tiny part away: the loss of a sure and right prediction becomes 0, and so does its gradient.
+    `_rows` leaves the largest class (or the label) out of the sum, and
+        log Σ exp(x - m) = log1p(Σ of the others).
 2.  The rounding of x - m. It is off by up to |x - m| 2^-24, which the exponential turns into a
-    relative error: 60 ULP at x - m = -100. The shift is m rounded down to a multiple of 64, so that
-    x - M is exact, or the error of d = fl(x - M) is x - (d + M) exactly; and
+    relative error: 60 ULP at x - m = -100. The shift M is a number near m of so few bits that
+    x - M is exact for all classes that count in a sum. Softmax, of which the small entries are
+    results too, adds the error of d = fl(x - M), which is x - (d + M) exactly:
         exp(d + error) = e + e error.
-    With M = 0 for logits of ordinary size there is no error to begin with.
 3.  The clamp. When the caller's logits are c y and all is compiled together, XLA may evaluate
     c y - m as one fused multiply-add. Its c y is then not the one the maximum was taken of, the
     largest class may come out above or far below the shift, and a row of large logits is NaN.
     min(x, m) stands between the multiplication and the subtraction, so they cannot be fused.
 
-Sums are taken of max, min, +, -, * and exp of floats. A select or a comparison would say some
-things more plainly, but XLA:CPU writes the operand of a reduction to memory when one is in it, and
-that doubles the time; see docs/performance.md.
+Sums over long rows are taken of max, min, +, -, * and exp of floats: XLA:CPU writes the operand of
+a sum to memory when a select or a comparison is in it, which doubles the time; docs/performance.md.
 
 Source: Blanchard, Higham & Higham, "Accurately computing the log-sum-exp and softmax functions",
 IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038; the error of a sum: Dekker, "A floating-point
@@ -30,9 +28,6 @@ technique for extending the available precision", Numer. Math. 18, doi:10.1007/B
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,24 +35,6 @@ from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 Axes = tuple[int, ...]
-
-
-class RowStatistics(NamedTuple):
-    """What one pass over the logits tells about each row; class axes are kept with length 1."""
-
-    max: Array
-    ties: Array  # how many classes attain the maximum, >= 1
-    rest: Array  # Σ exp(x - max) over the other classes
-
-    @property
-    def total(self) -> Array:
-        """Σ exp(x - max), at least 1."""
-        return self.ties + self.rest
-
-    @property
-    def log_total(self) -> Array:
-        """log Σ exp(x - max), to full relative accuracy."""
-        return jnp.log(self.ties) + jnp.log1p(self.rest / self.ties)
 
 
 def wide(x: Array) -> Array:
@@ -97,16 +74,6 @@ def masked(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | Non
         return x, None
     hidden = jnp.asarray(-jnp.inf, x.dtype)
     return jnp.where(mask, x, hidden), jnp.any(mask, axes, keepdims=True)
-
-
-def apart(x: Array | None) -> Array | None:
-    """`x` with a leading axis of length 1: the same numbers, but another value to XLA.
-
-    Where a value and a derivative both need the statistics of x, XLA computes these once, and on
-    CPU writes everything that the two share to memory. Computed of a view, they stay two kernels
-    that read x once each and write nothing but their result.
-    """
-    return None if x is None else x[None]
 
 
 def row_max(x: Array, axes: Axes, alive: Array | None = None) -> Array:
@@ -159,52 +126,6 @@ def exact_exponentials(x: Array, largest: Array) -> Array:
 def largest_exponential(largest: Array) -> Array:
     """exp(m - M), the exponential of the largest class."""
     return exponentials(largest, largest)
-
-
-def below_maximum(x: Array, largest: Array) -> Array:
-    """0 where x = m, else 1, as floats, without a comparison."""
-    below = largest - jnp.minimum(x, largest)
-    return jnp.minimum(below * largest_number(x, 1 / 4), jnp.ones((), x.dtype))
-
-
-def count_ties(x: Array, largest: Array, axes: Axes) -> Array:
-    """How many classes attain the maximum; at least 1."""
-    # Twice `below_maximum`, with the signs turned: were it the same expression, or were only its
-    # constants the same, XLA would compute these once for all sums that use them, which on CPU
-    # means writing them to memory.
-    below = jnp.maximum(-x, -largest) + largest
-    twice = jnp.minimum(below * largest_number(x, 1 / 8), jnp.asarray(2, x.dtype))
-    classes = math.prod(x.shape[axis] for axis in axes)
-    ties = jnp.asarray(classes, x.dtype) - jnp.sum(twice, axes, keepdims=True) / 2
-    return jnp.maximum(ties, jnp.ones((), x.dtype))
-
-
-def majority(p: Array) -> Array:
-    """1 at the class with p > 1/2, else 0, as floats, without a comparison."""
-    above = jnp.maximum(p - jnp.asarray(0.5, p.dtype), jnp.zeros((), p.dtype))
-    return jnp.minimum(above * largest_number(p, 1 / 4), jnp.ones((), p.dtype))
-
-
-def row_statistics(x: Array, largest: Array, axes: Axes) -> RowStatistics:
-    """How often the maximum is attained, and the rest of the sum of exponentials.
-
-    The rest is summed by itself: one large term would cost the sum of the others its last bits.
-    """
-    others = exponentials(x, largest) * below_maximum(x, largest)
-    rest = jnp.sum(others, axes, keepdims=True)
-    ties = count_ties(x, largest, axes)
-    return RowStatistics(largest, ties, rest / largest_exponential(largest))
-
-
-def row_total(x: Array, largest: Array, axes: Axes) -> Array:
-    """Σ exp(x - max), at least 1, in one sum: for what does not single out the largest class."""
-    total = jnp.sum(exponentials(x, largest), axes, keepdims=True) / largest_exponential(largest)
-    return jnp.maximum(total, jnp.ones((), x.dtype))
-
-
-def row_probabilities(x: Array, row: RowStatistics) -> Array:
-    """softmax(x), given its row statistics."""
-    return exponentials(x, row.max) / (row.total * largest_exponential(row.max))
 
 
 def without_class(e: Array, y: Array, axis: int) -> Array:

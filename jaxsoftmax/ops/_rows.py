@@ -85,19 +85,19 @@ def exponentials_without(x: Array, m: Array, k: Array, axis: int) -> Array:
     return jnp.sum(numerics.without_class(e, k, axis), axis, keepdims=True)
 
 
-def weighted_distance(weight: Array, x: Array, largest: Array, axis: int) -> Array:
-    """Σ weight (m - x), where weight 0 counts for nothing at x = -inf, and any other for inf."""
+def cross_entropy(t: Array, x: Array, m: Array, log_total: Array, axis: int) -> Array:
+    """-Σ t∘ℓ, ℓ = (x - m) - log_total, where ℓ = -inf counts for nothing with t = 0."""
     if not is_long(x, axis):
-        terms = _left_out(weight * numerics.shifted(x, largest), weight == 0)
-        return -jnp.sum(terms, axis, keepdims=True)
-    bounded = jnp.minimum(
-        largest[None] - jnp.minimum(x[None], largest[None]), numerics.largest_number(x)
-    )
-    kept = jnp.sum(weight[None] * bounded, axis + 1, keepdims=True)[0]
-    # Positive only where x is -inf, or as good as; finite, so that weight 0 is 0.
-    beyond = jnp.minimum(-x, numerics.largest_number(x)) - numerics.largest_number(x, 1 - 2**-20)
-    lost = jnp.sum(weight * jnp.maximum(beyond, jnp.zeros((), x.dtype)), axis, keepdims=True)
-    return jnp.where(lost > 0, jnp.full_like(kept, jnp.inf), kept)
+        terms = t * (log_total - numerics.shifted(x, m))
+        return jnp.sum(_left_out(terms, t == 0), axis, keepdims=True)
+    # Two sums of plain products without a common term, of which XLA:CPU writes out nothing.
+    limit = numerics.largest_number(x)
+    minus_log_p = (m[None] - jnp.minimum(x[None], m[None])) + log_total[None]
+    loss = jnp.sum(t[None] * jnp.minimum(minus_log_p, limit), axis + 1, keepdims=True)[0]
+    # Positive only where x is -inf, or as good as; finite, so that t = 0 makes it 0.
+    beyond = jnp.minimum(-x, limit) - numerics.largest_number(x, 1 - 2**-20)
+    lost = jnp.sum(t * jnp.maximum(beyond, jnp.zeros((), x.dtype)), axis, keepdims=True)
+    return jnp.where(lost > 0, jnp.full_like(loss, jnp.inf), loss)
 
 
 # ------------------------------------------------------------------------------------------------

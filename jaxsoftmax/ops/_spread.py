@@ -28,6 +28,24 @@ from . import _numerics as numerics
 Names = str | tuple[str, ...]
 
 
+class RowStatistics(NamedTuple):
+    """What one pass over the logits tells about each row; class axes are kept with length 1."""
+
+    max: Array
+    ties: Array  # how many classes attain the maximum, >= 1
+    rest: Array  # Σ exp(x - max) over the other classes
+
+    @property
+    def total(self) -> Array:
+        """Σ exp(x - max), at least 1."""
+        return self.ties + self.rest
+
+    @property
+    def log_total(self) -> Array:
+        """log Σ exp(x - max), to full relative accuracy."""
+        return jnp.log(self.ties) + jnp.log1p(self.rest / self.ties)
+
+
 def sum_classes(*values: Array, axis_name: Names) -> tuple[Array, ...]:
     """Of each (n, c): its sum over the classes of all devices, (n, 1). One collective."""
     own = [jnp.sum(value, 1, keepdims=True) for value in values]
@@ -41,27 +59,44 @@ def row_max(x: Array, axis_name: Names) -> Array:
     return m
 
 
+def below_maximum(x: Array, largest: Array) -> Array:
+    """0 where x = m, else 1, as floats, without a comparison."""
+    below = largest - jnp.minimum(x, largest)
+    return jnp.minimum(below * numerics.largest_number(x, 1 / 4), jnp.ones((), x.dtype))
+
+
+def majority(p: Array) -> Array:
+    """1 at the class with p > 1/2, else 0, as floats, without a comparison."""
+    above = jnp.maximum(p - jnp.asarray(0.5, p.dtype), jnp.zeros((), p.dtype))
+    return jnp.minimum(above * numerics.largest_number(p, 1 / 4), jnp.ones((), p.dtype))
+
+
+def row_probabilities(x: Array, row: RowStatistics) -> Array:
+    """softmax(x), given its row statistics."""
+    return numerics.exponentials(x, row.max) / (row.total * numerics.largest_exponential(row.max))
+
+
 def row_statistics(
     x: Array, m: Array, *more: Array, axis_name: Names
-) -> tuple[numerics.RowStatistics, tuple[Array, ...]]:
+) -> tuple[RowStatistics, tuple[Array, ...]]:
     """The statistics of all classes, and the sums of `more` (n, c) that travel with them."""
-    below = numerics.below_maximum(x, m)
+    below = below_maximum(x, m)
     rest = numerics.exponentials(x, m) * below
     ties, rest, *sums = sum_classes(1 - below, rest, *more, axis_name=axis_name)
     # XLA may compute x twice, and differently: no class need then attain the maximum.
     ties = jnp.maximum(ties, jnp.ones((), x.dtype))
-    row = numerics.RowStatistics(m, ties, rest / numerics.largest_exponential(m))
+    row = RowStatistics(m, ties, rest / numerics.largest_exponential(m))
     return row, tuple(sums)
 
 
-def _statistics(x: Array, axis_name: Names) -> numerics.RowStatistics:
+def _statistics(x: Array, axis_name: Names) -> RowStatistics:
     return row_statistics(x, row_max(x, axis_name), axis_name=axis_name)[0]
 
 
 @custom_rules
 def softmax(x: Array, *, axis_name: Names) -> Array:
     """p of the classes of this device; x in float32 or wider."""
-    return numerics.row_probabilities(x, _statistics(x, axis_name))
+    return row_probabilities(x, _statistics(x, axis_name))
 
 
 def _softmax_fwd(x: Array, *, axis_name: Names) -> tuple[Array, Array]:
@@ -71,7 +106,7 @@ def _softmax_fwd(x: Array, *, axis_name: Names) -> tuple[Array, Array]:
 
 def _jacobian_product(p: Array, v: Array, *, axis_name: Names) -> Array:
     """p∘(u - Σ p∘u), accurate for confident p too: see `_softmax.jacobian_product`."""
-    (v_k,) = sum_classes(numerics.majority(p) * v, axis_name=axis_name)
+    (v_k,) = sum_classes(majority(p) * v, axis_name=axis_name)
     u = v - v_k
     return p * (u - sum_classes(p * u, axis_name=axis_name)[0])
 
@@ -108,7 +143,7 @@ def _log_softmax_vjp(saved: _Saved, bar: Array, *, axis_name: Names) -> tuple[Ar
     # As in `_log_softmax`: for the class k with more than half of the probability ℓ̄ₖ - pₖ Σℓ̄
     # without the difference of large terms. The second term of `rest` carries its derivative.
     p = softmax(saved.x, axis_name=axis_name)
-    main = lax.stop_gradient(numerics.majority(p))
+    main = lax.stop_gradient(majority(p))
     main_bar, other_bar = sum_classes(main * bar, bar - main * bar, axis_name=axis_name)
     rest = saved.others - (p - lax.stop_gradient(p))
     return (bar * ((1 - main) + main * rest) - p * (other_bar + (1 - main) * main_bar),)

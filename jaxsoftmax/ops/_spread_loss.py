@@ -39,7 +39,7 @@ def loss_share(
 
 
 def _share(
-    x: Array, t: Array, row: numerics.RowStatistics, z_loss: float, axis_name: spread.Names
+    x: Array, t: Array, row: spread.RowStatistics, z_loss: float, axis_name: spread.Names
 ) -> Array:
     minus_log_p = row.log_total - numerics.shifted(x, row.max)
     share = jnp.sum(numerics.weighted(t, minus_log_p), 1, keepdims=True)
@@ -63,12 +63,12 @@ def _share_and_gradient(
     # Only a class that attains the maximum can have more than half of the probability, and then it
     # is the only one. Its T p - t is Σ of the other t - T (1 - p), without the cancellation.
     m = spread.row_max(x, axis_name)
-    below = numerics.below_maximum(x, m)
+    below = spread.below_maximum(x, m)
     sums = spread.row_statistics(x, m, below * t, (1 - below) * t, axis_name=axis_name)
     row, (others, top) = sums
     mass = others + top
-    p = numerics.row_probabilities(x, row)
-    main = numerics.majority(p)
+    p = spread.row_probabilities(x, row)
+    main = spread.majority(p)
     g = (1 - main) * (mass * p - t) + main * (others - mass * (row.rest / row.total))
     if z_loss:
         g = g + jnp.asarray(2 * z_loss, x.dtype) * (row.max + row.log_total) * p

@@ -1,0 +1,131 @@
+"""What the accuracy table says: as Markdown, and in the README."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from bench import report
+from tests import truth
+
+KINDS = ("value", "vjp", "jvp", "hvp", "gradient")
+SHORT = {truth.INTEGER: "CE, class labels", "softmax_cross_entropy": "CE, distributions"}
+
+BEGIN, END = "<!-- accuracy:begin -->", "<!-- accuracy:end -->"
+README_COLUMNS = {
+    "value, f32": ("float32", "value"),
+    "VJP, f32": ("float32", "vjp"),
+    "Hessian-vector, f32": ("float32", "hvp"),
+    "VJP, bf16": ("bfloat16", "vjp"),
+}
+
+
+def worst(records: list[dict[str, Any]], library: str, op: str, dtype: str) -> dict[str, float]:
+    """The worst error of each kind over the distributions."""
+    chosen = [
+        r["errors"] for r in records if (r["library"], r["op"], r["dtype"]) == (library, op, dtype)
+    ]
+    return {kind: max(e[kind] for e in chosen) for kind in chosen[0]}
+
+
+def missed(records: list[dict[str, Any]]) -> list[str]:
+    """A line for each promise that this library does not keep."""
+    return [
+        f"{r['op']} {r['dtype']} at {r['distribution']}: {what} {error:.3g}, promised {promise:g}"
+        for r in records
+        if r["library"] == "jaxsoftmax"
+        for what, error, promise in truth.missed(r["op"], jnp.dtype(r["dtype"]), r["errors"])
+    ]
+
+
+def markdown(records: list[dict[str, Any]], about: dict[str, Any]) -> str:
+    """The report."""
+    lines = [
+        "# Accuracy",
+        "",
+        "Written by `python -m bench.accuracy`. The largest error over ten kinds of logits:",
+        ", ".join(truth.DISTRIBUTIONS) + ".",
+        "",
+        f"Processor: {about['processor']}; JAX {about['jax']}, optax {about['optax']}.",
+        f"The truth: {about['reference']}, at every entry.",
+        "",
+        "- value: units in the last place (of the dtype of the result).",
+        "- VJP, JVP, HVP: error over the largest Σⱼ |Jᵢⱼ||vⱼ| of the row, in eps.",
+        "- HVP is the derivative of the VJP along a random direction.",
+        "- p − e_y: relative error of the worst element, label entry included, in eps.",
+        "- Losses of half types are returned, and so measured, in float32; optax and PyTorch",
+        "  return the dtype of the logits.",
+        "- Below the smallest normal number any result as small counts as right.",
+    ]
+    dtypes = list(dict.fromkeys(r["dtype"] for r in records))
+    for dtype in dtypes:
+        lines += ["", f"## {dtype}", ""]
+        lines += ["| op | library | value | VJP | JVP | HVP | p − e_y |", "|---|---|" + "--:|" * 5]
+        lines += list(_rows(records, dtype))
+    misses = missed(records)
+    lines += ["", "## Promises not kept", "", *(f"- {line}" for line in misses or ["none"])]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(records: list[dict[str, Any]], dtype: str) -> Iterator[str]:
+    for op in truth.OPS:
+        for library in dict.fromkeys(r["library"] for r in records):
+            found = worst(records, library, op, dtype)
+            cells = (_cell(found.get(kind)) for kind in KINDS)
+            yield f"| {SHORT.get(op, op)} | {library} | " + " | ".join(cells) + " |"
+        promise = (_cell(value) for value in truth.promised(op, jnp.dtype(dtype)))
+        yield f"| {SHORT.get(op, op)} | *promised* | " + " | ".join(promise) + " |"
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "all" if value == float("inf") else f"{value:.2g}"
+
+
+# ------------------------------------------------------------------------------------------------
+# In the README
+# ------------------------------------------------------------------------------------------------
+
+
+def readme_part(path: Path, page: str) -> str:
+    """A result's worst errors in float32 and bfloat16; `page` is where all of them stand."""
+    result = json.loads(path.read_text(encoding="utf-8"))
+    records, about = result["records"], result["environment"]
+    lines = [
+        f"| largest error | {' | '.join(README_COLUMNS)} |",
+        "|---|" + "--:|" * len(README_COLUMNS),
+    ]
+    for op in truth.OPS:
+        for library in dict.fromkeys(record["library"] for record in records):
+            ours = library == "jaxsoftmax"
+            found = [worst(records, library, op, d)[kind] for d, kind in README_COLUMNS.values()]
+            cells = (f"**{_short(error)}**" if ours else _short(error) for error in found)
+            name = f"{SHORT.get(op, f'`{op}`')}, {'here' if ours else library}"
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    broken = missed(records)
+    kept = "All promises are kept." if not broken else f"Not kept: {'; '.join(broken)}."
+    legend = (
+        "Values in units in the last place, derivatives in eps of the dtype: the worst of "
+        f"{len(truth.DISTRIBUTIONS)} distributions of logits (confident, tied, far from 0, 100,000 "
+        f"classes, …) against mpmath, on {about['processor']} with JAX {about['jax']}. {kept} "
+        f"`./run bench accuracy` prints this for four dtypes; [the results]({page}) are kept here."
+    )
+    return "\n".join([*lines, "", legend])
+
+
+def _short(error: float) -> str:
+    if not 100 <= error < math.inf:
+        return _cell(error)
+    return f"{error:.0f}" if error < 1e4 else f"{error:.0e}".replace("e+0", "e")
+
+
+def write(path: Path, readme: Path) -> None:
+    """Writes a result's table into the README, between its marks."""
+    part = readme_part(path, report.link(path.with_suffix(".md"), readme))
+    report.write_readme(readme, part, BEGIN, END)
