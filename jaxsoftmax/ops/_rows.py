@@ -97,7 +97,7 @@ def cross_entropy(t: Array, x: Array, m: Array, log_total: Array, axis: int) -> 
     # Positive only where x is -inf, or as good as; finite, so that t = 0 makes it 0.
     beyond = jnp.minimum(-x, limit) - numerics.largest_number(x, 1 - 2**-20)
     lost = jnp.sum(t * jnp.maximum(beyond, jnp.zeros((), x.dtype)), axis, keepdims=True)
-    return jnp.where(lost > 0, jnp.full_like(loss, jnp.inf), loss)
+    return loss + jnp.where(lost > 0, jnp.full_like(loss, jnp.inf), jnp.zeros_like(loss))
 
 
 # ------------------------------------------------------------------------------------------------
