@@ -20,6 +20,7 @@ from ._loss_stats import LossStats, loss_stats, loss_stats_shares
 from ._options import Options
 from ._product import product, product_dtype
 from ._spread import Names
+from ._spread_label_loss import label_share
 from ._spread_loss import Part, loss_share, part_target
 
 
@@ -145,9 +146,13 @@ def _losses(
     x, mask, keep = _seen(z, masks, options)
     if plan.axis_name is not None:
         y = labels[:, None] if arguments.are_classes(labels) else labels
-        part = Part.of_device(x.shape[1], plan.axis_name)
-        t = part_target(y, x, mask, masks.admissible, class_weights, options, part)
-        losses = loss_share(x, t, keep, z_loss=options.z_loss, axis_name=plan.axis_name)
+        where: Any = {"z_loss": options.z_loss, "axis_name": plan.axis_name}
+        if arguments.are_classes(labels) and class_weights is None and not options.label_smoothing:
+            losses = label_share(x, y, keep, **where)
+        else:
+            part = Part.of_device(x.shape[1], plan.axis_name)
+            t = part_target(y, x, mask, masks.admissible, class_weights, options, part)
+            losses = loss_share(x, t, keep, **where)
     elif arguments.are_classes(labels):
         target = options.target(labels[:, None], x, mask, keep, class_weights, None, 1)
         losses = integer_loss(x, *target, axis=1, z_loss=options.z_loss)

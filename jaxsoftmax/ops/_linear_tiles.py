@@ -40,6 +40,7 @@ from ._linear_block import (
     linear_logits,
 )
 from ._options import admissible
+from ._spread_label_loss import label_row
 
 T = TypeVar("T")
 
@@ -199,26 +200,20 @@ class _Rows:
     def row(self, of: _Statistics) -> _Row:
         """As in `_integer_loss`."""
         plan, keep, one = self.plan, self.masks.keep, jnp.ones((), self.plan.dtype)
-        m, x_y = of.m, jnp.minimum(of.x_y, of.m)
-        e_y = jnp.exp(x_y - m)
-        total = jnp.maximum(of.r + e_y, one)
-        log_total, below = jnp.log(total), m - x_y
-        near = jnp.exp(jnp.maximum(x_y, m - one) - m)
-        nll = jnp.where(below < one, jnp.log1p(of.r / near), below + log_total)
-
+        m, label = of.m, label_row(of.m, of.r, of.x_y)
         beta: Any = one - plan.options.label_smoothing
         if self.problem.class_weights is not None:
             weights = self.problem.class_weights[0].astype(plan.dtype)
             beta = beta * jnp.take(weights, self.problem.labels[:, None], mode="clip")
-        losses, mass, others = beta * nll, beta, jnp.zeros((), plan.dtype)
+        losses, mass, others = beta * label.nll, beta, jnp.zeros((), plan.dtype)
         if of.spread is not None:
-            losses = losses + of.spread.mass * log_total + of.spread.distance
+            losses = losses + of.spread.mass * label.log_total + of.spread.distance
             mass, others = mass + of.spread.mass, of.spread.others
-        s = m + log_total
+        s = m + label.log_total
         pull = 2 * plan.options.z_loss * s if plan.options.z_loss else jnp.zeros_like(s)
         losses = losses + pull * s / 2
-        at_label = others - mass * (of.r / total) + pull * (e_y / total)
-        factor = (mass + pull) / (total * numerics.largest_exponential(m))
+        at_label = others - mass * label.others + pull * label.p
+        factor = (mass + pull) * label.scale
         if keep is not None:
             losses = jnp.where(keep[:, None], losses, jnp.zeros_like(losses))
         return _Row(losses, m, at_label, factor)

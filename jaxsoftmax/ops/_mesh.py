@@ -67,7 +67,7 @@ def layout(
     found: dict[Any, Any] = {}
     for sharding, names in given:
         for place, entry in zip(_places(names, len(batch)), sharding.spec, strict=True):
-            if entry is not None:
+            if math.prod(mesh.shape[name] for name in _names(entry)) > 1:
                 found.setdefault(place, entry)
     of_batch = tuple(found.get((ROWS, i)) for i in range(len(batch)))
     of_classes = found.get(CLASSES) if spread else None
