@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxsoftmax.autodiff import custom_rules
 
@@ -53,6 +53,8 @@ def integer_loss(
     z_loss: float,
 ) -> Array:
     """L of every row, the class axis kept with length 1; x in float32 or wider."""
+    # Half types widened once: XLA:CPU sums what it converts on the way one by one, and rounds more.
+    x = lax.optimization_barrier(x)
     target = Target(label, beta, alpha, keep)
     m = numerics.row_max(x, (axis,))
     row = _row(x, m, rows.exponentials_without(x, m, label, axis), target, axis)

@@ -169,7 +169,7 @@ def _outside(classes: Array, v: Array, axis: int) -> Array:
 def _others(sums: Array, number: Array, axis: int) -> Array:
     """Σ of the sums of all blocks but one."""
     left = _left_out(sums, numerics.is_class(number, sums, axis))
-    return jnp.sum(left, axis, keepdims=True)
+    return jnp.sum(_block_sums(left, 8, axis), axis, keepdims=True)
 
 
 def _left_out(v: Array, which: Array) -> Array:
