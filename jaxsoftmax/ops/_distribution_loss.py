@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxsoftmax.autodiff import custom_rules
 
@@ -34,7 +34,8 @@ from ._softmax import softmax
 @custom_rules
 def distribution_loss(x: Array, t: Array, keep: Array | None, *, axis: int, z_loss: float) -> Array:
     """L of every row, the class axis kept with length 1; x and t in float32 or wider."""
-    x = _seen(x, keep)
+    # As in `_integer_loss`: half types widened once round less.
+    x, t = lax.optimization_barrier((_seen(x, keep), t))
     row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
     return _loss(x, t, keep, row, axis, z_loss)
 

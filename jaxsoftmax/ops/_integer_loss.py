@@ -114,7 +114,7 @@ def _value_and_gradient(
     # r = S - e_y, what is left of the loss when the prediction is confident. The label is left out
     # before the sum, where the select fuses with the exponential and g needs the result anyway.
     left_out = is_label if keep is None else is_label | ~keep
-    e = jnp.where(left_out, zero, numerics.exponentials(x, m))
+    e = jnp.where(left_out, zero, numerics.stored_exponentials(x, m))
     target = Target(label, beta, alpha, keep)
     row = _row(x, m, jnp.sum(e, axis, keepdims=True), target, axis)
     loss = _total(x, target, row, axis, z_loss)

@@ -113,6 +113,11 @@ def exponentials(x: Array, largest: Array) -> Array:
     return jnp.exp(jnp.minimum(x, largest) - shift(largest))
 
 
+def stored_exponentials(x: Array, largest: Array) -> Array:
+    """The same, faster where a select is no hindrance: min(x, m) has to mind NaN."""
+    return jnp.exp(jnp.where(x > largest, largest, x) - shift(largest))
+
+
 def exact_exponentials(x: Array, largest: Array) -> Array:
     """exp(x - M), with the rounding of the difference put right; 0 at -inf."""
     bounded, m = jnp.minimum(x, largest), shift(largest)
