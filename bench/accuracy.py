@@ -192,7 +192,8 @@ def main(argv: list[str] | None = None) -> int:
     report = markdown(records, about)
     print(report)
     if not options.quick:
-        name = "accuracy-" + re.sub(r"[^a-z0-9]+", "-", about["processor"].lower()).strip("-")
+        machine = re.sub(r"[^a-z0-9]+", "-", about["processor"].lower()).strip("-")
+        name = f"accuracy-{machine}-jax-{about['jax']}"
         options.out.mkdir(parents=True, exist_ok=True)
         content = json.dumps({"environment": about, "records": records}, indent=1)
         (options.out / f"{name}.json").write_text(content + "\n")
