@@ -86,6 +86,18 @@ def test_accuracy_is_as_promised(op: str, dtype: str, classes: int) -> None:
     assert misses(op, dtype, classes) == []
 
 
+@pytest.mark.parametrize("op", truth.OPS)
+def test_accuracy_is_as_promised_in_the_forms_for_other_devices(
+    op: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numerics, "on_cpu", lambda: False)
+    jax.clear_caches()
+    try:
+        assert misses(op, "float32", CLASSES[0]) == []
+    finally:
+        jax.clear_caches()
+
+
 # ------------------------------------------------------------------------------------------------
 # The promises are no formality: the textbook's forms break them
 # ------------------------------------------------------------------------------------------------

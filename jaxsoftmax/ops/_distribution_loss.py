@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxsoftmax.autodiff import custom_rules
 
@@ -35,7 +35,7 @@ from ._softmax import softmax
 def distribution_loss(x: Array, t: Array, keep: Array | None, *, axis: int, z_loss: float) -> Array:
     """L of every row, the class axis kept with length 1; x and t in float32 or wider."""
     # As in `_integer_loss`: half types widened once round less.
-    x, t = lax.optimization_barrier((_seen(x, keep), t))
+    x, t = numerics.stored(_seen(x, keep)), numerics.stored(t)
     row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
     return _loss(x, t, keep, row, axis, z_loss)
 

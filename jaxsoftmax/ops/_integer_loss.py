@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxsoftmax.autodiff import custom_rules
 
@@ -54,7 +54,7 @@ def integer_loss(
 ) -> Array:
     """L of every row, the class axis kept with length 1; x in float32 or wider."""
     # Half types widened once: XLA:CPU sums what it converts on the way one by one, and rounds more.
-    x = lax.optimization_barrier(x)
+    x = numerics.stored(x)
     target = Target(label, beta, alpha, keep)
     m = numerics.row_max(x, (axis,))
     row = _row(x, m, rows.exponentials_without(x, m, label, axis), target, axis)

@@ -42,6 +42,19 @@ def wide(x: Array) -> Array:
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
+def on_cpu() -> bool:
+    """Whether what is traced now is for a CPU, as far as one can tell before it is lowered.
+
+    Forms of a sum are chosen by it, all of them right: XLA:CPU writes out what others fuse.
+    """
+    return jax.default_backend() == "cpu"
+
+
+def stored(x: Array) -> Array:
+    """`x`, on CPU written out first, where XLA is slow or rounds more when it forms x in a sum."""
+    return lax.optimization_barrier(x) if on_cpu() else x
+
+
 def in_one_axis(x: Array, alive: Array | None, axes: Axes) -> tuple[Array, Array | None, int]:
     """`x`, and what there is one of in each row, with the class axes made one; and which it is."""
     if len(axes) == 1:

@@ -55,7 +55,7 @@ def total(x: Array, m: Array, axis: int) -> Array:
     if is_long(x, axis):
         sums = jnp.sum(e, axis, keepdims=True)
     else:  # XLA:CPU is slow at summing short rows as it forms them
-        sums = lax.optimization_barrier(jnp.sum(lax.optimization_barrier(e), axis, keepdims=True))
+        sums = numerics.stored(jnp.sum(numerics.stored(e), axis, keepdims=True))
     return jnp.maximum(sums, numerics.largest_exponential(m))
 
 
@@ -109,8 +109,10 @@ _SHORT = 16
 
 
 def is_long(x: Array, axis: int) -> bool:
+    """Whether sums have two levels; if not, selects leave a class out, which only a CPU minds."""
     # Where the type places the classes on several devices, blocks would cross them.
-    return x.shape[axis] > _SHORT and not numerics.is_sharded(x, axis)
+    several = x.shape[axis] > _SHORT and not numerics.is_sharded(x, axis)
+    return several and numerics.on_cpu()
 
 
 def _width(classes: int) -> int:
