@@ -28,6 +28,8 @@ technique for extending the available precision", Numer. Math. 18, doi:10.1007/B
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +65,8 @@ def in_one_axis(x: Array, alive: Array | None, axes: Axes) -> tuple[Array, Array
     def merged(a: Array) -> Array:
         moved = jnp.moveaxis(a, axes, range(-len(axes), 0))
         batch = a.ndim - len(axes)
-        shape, sharding = (*moved.shape[:batch], -1), jax.typeof(moved).sharding
+        shape = (*moved.shape[:batch], math.prod(moved.shape[batch:]))
+        sharding = jax.typeof(moved).sharding
         if all(name is None for name in sharding.spec[batch:]):
             return moved.reshape(shape)
         whole = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:batch], None))

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsoftmax import softmax, softmax_jacobian
+from jaxsoftmax import log_softmax, logsumexp, softmax, softmax_jacobian
 from tests import oracle
 from tests.rules import assert_dtypes, assert_rules, assert_third_order
 
@@ -39,3 +41,11 @@ def test_rules_against_the_dense_jacobian_of_the_card() -> None:
 def test_the_jacobian_and_its_own_derivatives(axis: int) -> None:
     assert_rules(softmax_jacobian, MATRIX, oracle=oracle.softmax_jacobian, axis=axis)
     assert_dtypes(softmax_jacobian, MATRIX, keeps=True)
+
+
+@pytest.mark.parametrize("f", [softmax, log_softmax])
+def test_no_rows_of_several_class_axes(f: Any) -> None:
+    empty = jnp.zeros((0, 3, 4))
+    assert f(empty, axis=(1, 2)).shape == empty.shape
+    assert jax.grad(lambda x: f(x, axis=(1, 2)).sum())(empty).shape == empty.shape
+    assert logsumexp(empty, axis=(1, 2)).shape == (0,)
