@@ -1,0 +1,40 @@
+"""Sums in blocks: every place of the main class, the shorter last block included."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxsoftmax import log_softmax, softmax_cross_entropy_with_integer_labels
+
+CLASSES = 37  # four blocks of 8, and one of 5
+RNG = np.random.default_rng(3)
+PLACES = np.arange(CLASSES)
+
+
+def logits(offset: float) -> np.ndarray:
+    """A row for each place of a class that is 30 above the others."""
+    x = RNG.normal(size=(CLASSES, CLASSES)) + 30 * np.eye(CLASSES) + offset
+    return x.astype(np.float32)
+
+
+def others(v: np.ndarray) -> np.ndarray:
+    """Σ of each row without its main class."""
+    return np.sum(np.where(np.eye(CLASSES) == 1, 0, v), 1)
+
+
+@pytest.mark.parametrize("offset", [0, -91, -60, 80, 1e4])
+def test_a_sure_row_is_exact_wherever_the_main_class_is(offset: float) -> None:
+    x = logits(offset)
+    wide = x.astype(np.float64)
+    rest = others(np.exp(wide - wide.diagonal()[:, None]))
+    log_p, vjp = jax.vjp(log_softmax, x)
+    np.testing.assert_allclose(np.diagonal(log_p), -np.log1p(rest), rtol=6e-7)
+    loss = softmax_cross_entropy_with_integer_labels(x, PLACES)
+    np.testing.assert_allclose(loss, np.log1p(rest), rtol=6e-7)
+
+    # Nothing but small terms in the cotangent of the others: theirs is the entry of the main class.
+    bar = np.where(np.eye(CLASSES) == 1, 1, 1e-12 * RNG.normal(size=x.shape)).astype(np.float32)
+    p = 1 / (1 + rest)
+    expected = p * rest * bar.diagonal() - p * others(bar.astype(np.float64))
+    size = rest + others(np.abs(bar))
+    assert np.all(np.abs(np.diagonal(vjp(bar)[0]) - expected) <= 1e-6 * size)
