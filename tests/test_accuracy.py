@@ -98,6 +98,30 @@ def test_accuracy_is_as_promised_in_the_forms_for_other_devices(
         jax.clear_caches()
 
 
+def gradient_errors(dtype: str, classes: int) -> list[float]:
+    """Of distributions that are certain of a class: p - e_y, element-wise, in eps."""
+
+    def gradient(x: Any, t: Any) -> Any:
+        return jax.grad(lambda x: jnp.sum(jaxsoftmax.softmax_cross_entropy(x, t)))(x)
+
+    run = jax.jit(gradient)
+    found = []
+    for problem, truths in zip(problems(dtype, classes), true(dtype, classes), strict=True):
+        targets = jax.nn.one_hot(problem.labels, classes, dtype=dtype)
+        got = run(jnp.asarray(problem.x), targets)
+        found.append(truth.elementwise(got, truths[truth.INTEGER].vjp))
+    return found
+
+
+@pytest.mark.usefixtures("mode")
+@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_certain_distribution_has_the_gradient_of_a_label(dtype: str, classes: int) -> None:
+    promise = truth.promised(truth.INTEGER, jnp.dtype(dtype)).gradient
+    assert promise is not None
+    assert max(gradient_errors(dtype, classes)) <= promise
+
+
 # ------------------------------------------------------------------------------------------------
 # The promises are no formality: the textbook's forms break them
 # ------------------------------------------------------------------------------------------------
@@ -111,27 +135,22 @@ def _plain_logarithm(x: Any, m: Any, *args: Any) -> Any:
     return row._replace(log_total=jnp.log(row.total / numerics.largest_exponential(m)))
 
 
-def _no_main_class(*args: Any) -> Any:
-    row = _statistics(*args)
-    return row._replace(main=jnp.full_like(row.main, -1), others=row.total)
-
-
 MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
-    "rounding of x - M not put right": (
+    "small probabilities rounded": (
         numerics,
-        "exact_exponentials",
-        numerics.exponentials,
+        "most_room",
+        lambda x, axis: numerics.ROOM,
         "softmax",
     ),
-    "the maximum as the shift": (numerics, "shift", lambda m: m, truth.INTEGER),
+    "large terms among the small": (rows, "exact_total", rows.total, "softmax"),
+    "the maximum as the shift": (numerics, "shift", lambda m, room: m, truth.INTEGER),
     "the label inside the sum": (numerics, "without_class", lambda e, y, axis: e, truth.INTEGER),
     "log of the whole sum": (rows, "statistics", _plain_logarithm, "log_softmax"),
-    "main class like any other": (rows, "statistics", _no_main_class, "softmax"),
-    "main class like any other, distributions": (
+    "main class like any other": (
         rows,
-        "statistics",
-        _no_main_class,
-        "softmax_cross_entropy",
+        "majority",
+        lambda p, axis: jnp.full_like(p[..., :1], -1, dtype=jnp.int32),
+        "softmax",
     ),
 }
 
@@ -143,5 +162,18 @@ def test_a_textbook_form_breaks_the_promise(name: str, monkeypatch: pytest.Monke
     jax.clear_caches()
     try:
         assert any(misses(op, "float32", classes) for classes in CLASSES)
+    finally:
+        jax.clear_caches()
+
+
+def test_the_main_class_like_any_other_loses_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_main_class(*args: Any) -> Any:
+        row = _statistics(*args)
+        return row._replace(main=jnp.full_like(row.main, -1), others=row.total)
+
+    monkeypatch.setattr(rows, "statistics", no_main_class)
+    jax.clear_caches()
+    try:
+        assert max(gradient_errors("float32", CLASSES[0])) > 1e3
     finally:
         jax.clear_caches()

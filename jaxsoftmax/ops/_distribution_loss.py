@@ -34,7 +34,6 @@ from ._softmax import softmax
 @custom_rules
 def distribution_loss(x: Array, t: Array, keep: Array | None, *, axis: int, z_loss: float) -> Array:
     """L of every row, the class axis kept with length 1; x and t in float32 or wider."""
-    # As in `_integer_loss`: half types widened once round less.
     x, t = numerics.stored(_seen(x, keep)), numerics.stored(t)
     row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
     return _loss(x, t, keep, row, axis, z_loss)
@@ -59,7 +58,7 @@ def value_and_gradient(
 def _value_and_gradient(
     axis: int, z_loss: float, x: Array, t: Array, keep: Array | None
 ) -> tuple[Array, Array]:
-    x = _seen(x, keep)
+    x = numerics.stored(_seen(x, keep))
     row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
     others = rows.sum_without(t, row.main, axis)
     mass = others + rows.at(t, row.main, axis)

@@ -53,7 +53,6 @@ def integer_loss(
     z_loss: float,
 ) -> Array:
     """L of every row, the class axis kept with length 1; x in float32 or wider."""
-    # Half types widened once: XLA:CPU sums what it converts on the way one by one, and rounds more.
     x = numerics.stored(x)
     target = Target(label, beta, alpha, keep)
     m = numerics.row_max(x, (axis,))
@@ -75,7 +74,7 @@ class _Row(NamedTuple):
 def _row(x: Array, m: Array, r: Array, target: Target, axis: int) -> _Row:
     """From r, the sum of exp(x - M) over all classes but the label."""
     zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
-    x_y = jnp.minimum(numerics.pick(x, target.label, axis), m)
+    x_y = numerics.bounded(numerics.pick(x, target.label, axis), m)
     if target.keep is not None:  # what does not count may be NaN, and must not be seen again
         m, r, x_y = (jnp.where(target.keep, value, zero) for value in (m, r, x_y))
     e_y = numerics.exponentials(x_y, m)
@@ -107,6 +106,7 @@ def _value_and_gradient(
     alpha: Array | None,
     keep: Array | None,
 ) -> tuple[Array, Array]:
+    x = numerics.stored(x)
     m = numerics.row_max(x, (axis,))
     is_label = numerics.is_class(label, x, axis)
     zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
@@ -114,7 +114,7 @@ def _value_and_gradient(
     # r = S - e_y, what is left of the loss when the prediction is confident. The label is left out
     # before the sum, where the select fuses with the exponential and g needs the result anyway.
     left_out = is_label if keep is None else is_label | ~keep
-    e = jnp.where(left_out, zero, numerics.stored_exponentials(x, m))
+    e = jnp.where(left_out, zero, numerics.exponentials(x, m))
     target = Target(label, beta, alpha, keep)
     row = _row(x, m, jnp.sum(e, axis, keepdims=True), target, axis)
     loss = _total(x, target, row, axis, z_loss)

@@ -232,7 +232,9 @@ class _Rows:
 
         def step(tile: _Tile, bars: tuple[Any, ...]) -> tuple[Any, ...]:
             x, back = tile.logits()
-            elsewhere = numerics.exponentials(x, row.m) * (row.factor * weights)
+            # The logits are computed again: need they be the same? At least none is larger.
+            elsewhere = numerics.exponentials(jnp.minimum(x, row.m), row.m)
+            elsewhere = elsewhere * (row.factor * weights)
             alpha = tile.spread(x)
             elsewhere = elsewhere if alpha is None else elsewhere - alpha * weights
             hit = numerics.is_class(tile.labels, x, 1)
@@ -285,7 +287,7 @@ class _Tile(NamedTuple):
         options, mask = self.rows.plan.options, self.mask
         z = linear_logits(self.rows.features, self.kernel, self.part(self.rows.problem.bias))
         x, back = jax.vjp(lambda z: options.logits(z, mask, 1)[0], z)
-        return x, back
+        return numerics.stored(x), back
 
     def spread(self, x: Array) -> Array | None:
         """α, (n, c) or one that broadcasts to it; None where it is 0."""

@@ -63,18 +63,17 @@ def log_softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None
     axes = arguments.axes("log_softmax", axis, x.ndim)
     mask = arguments.class_mask("log_softmax", where, x)
     shape = x.shape
-    x, alive = numerics.masked(x, mask, axes)
-    x, alive, axis = numerics.in_one_axis(x, alive, axes)
-    log_p = numerics.in_axes(_log_softmax(x, alive, axis=axis)[0], axes, shape)
+    x, axis = numerics.in_one_axis(numerics.masked_rows(x, mask, axes)[0], axes)
+    log_p = numerics.in_axes(_log_softmax(x, axis=axis)[0], axes, shape)
     # Of a masked class -inf is all there is to say: no derivative passes through it.
     return log_p if mask is None else jnp.where(mask, log_p, jnp.full_like(log_p, -jnp.inf))
 
 
 @custom_rules
-def _log_softmax(x: Array, alive: Array | None, *, axis: int) -> tuple[Array, rows.Row]:
+def _log_softmax(x: Array, *, axis: int) -> tuple[Array, rows.Row]:
     """ℓ, and the statistics of the rows."""
-    wide = numerics.wide(x)
-    row = rows.statistics(wide, numerics.row_max(wide, (axis,), alive), axis)
+    wide = numerics.stored(numerics.wide(x))
+    row = rows.statistics(wide, numerics.row_max(wide, (axis,)), axis)
     return (numerics.shifted(wide, row.max) - row.log_total).astype(x.dtype), row
 
 
@@ -84,21 +83,22 @@ class _Saved(NamedTuple):
     others: Array  # 1 - p of the main class
 
 
-def _fwd(x: Array, alive: Array | None, *, axis: int) -> tuple[Any, _Saved]:
-    log_p, row = _log_softmax(x, alive, axis=axis)
+def _fwd(x: Array, *, axis: int) -> tuple[Any, _Saved]:
+    x = numerics.stored(x)
+    log_p, row = _log_softmax(x, axis=axis)
     kept = Kept(x, row.max, jnp.ones_like(row.total) / row.total)
     return (log_p, row), _Saved(kept, row.main, row.others / row.total)
 
 
-def _jvp(saved: _Saved, x_dot: Array, alive: None, *, axis: int) -> tuple[Array, rows.Row]:
+def _jvp(saved: _Saved, x_dot: Array, *, axis: int) -> tuple[Array, rows.Row]:
     v = numerics.wide(x_dot)
     return (v - mean(saved.kept, v, axis)).astype(x_dot.dtype), rows.NO_TANGENT
 
 
-def _vjp(saved: _Saved, bar: Any, *, axis: int) -> tuple[Array, None]:
+def _vjp(saved: _Saved, bar: Any, *, axis: int) -> tuple[Array]:
     l_bar = bar[0]
     v = numerics.wide(l_bar)
-    return _transposed(axis, probabilities(saved.kept, axis), v, saved).astype(l_bar.dtype), None
+    return (_transposed(axis, probabilities(saved.kept, axis), v, saved).astype(l_bar.dtype),)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -97,9 +97,11 @@ def logsumexp(
     mask = arguments.class_mask("logsumexp", where, a)
     shape = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
     if b is None:
-        a, alive = numerics.masked(a, mask, axes)
-        flat, alive, one = numerics.in_one_axis(a, alive, axes)
-        s = numerics.in_axes(_logsumexp(flat, alive, axis=one)[0], axes, shape)
+        a, alive = numerics.masked_rows(a, mask, axes)
+        flat, one = numerics.in_one_axis(a, axes)
+        s = numerics.in_axes(_logsumexp(flat, axis=one)[0], axes, shape)
+        if alive is not None:
+            s = jnp.where(alive, s, jnp.full_like(s, -jnp.inf))
         sign = jnp.where(s == -jnp.inf, jnp.zeros_like(s), jnp.ones_like(s))
     else:
         weights = arguments.weights("logsumexp", "b", b, a)
@@ -119,33 +121,32 @@ def logsumexp(
 
 
 @custom_rules
-def _logsumexp(a: Array, alive: Array | None, *, axis: int) -> tuple[Array, Array, Array]:
+def _logsumexp(a: Array, *, axis: int) -> tuple[Array, Array, Array]:
     """s; and m and S."""
-    wide = numerics.wide(a)
-    m = numerics.row_max(wide, (axis,), alive)
-    # An infinite maximum is the answer; what is summed then need only be finite.
+    wide = numerics.stored(numerics.wide(a))
+    m = numerics.row_max(wide, (axis,))
+    # An infinite maximum is the answer, and then comes out of the sum: inf or 0.
     bounded = numerics.finite(m)
     total = rows.total(wide, bounded, axis)
-    s = m + jnp.log(total / numerics.largest_exponential(bounded))
-    if alive is not None:
-        s = jnp.where(alive, s, jnp.full_like(s, -jnp.inf))
+    s = numerics.shift(bounded, numerics.ROOM) + jnp.log(total)
     return s.astype(a.dtype), m, total
 
 
-def _fwd(a: Array, alive: Array | None, *, axis: int) -> tuple[Any, Kept]:
-    out = _, m, total = _logsumexp(a, alive, axis=axis)
+def _fwd(a: Array, *, axis: int) -> tuple[Any, Kept]:
+    a = numerics.stored(a)
+    out = _, m, total = _logsumexp(a, axis=axis)
     # Under an infinite maximum there is no distribution: inf - inf makes all of the row NaN.
     return out, Kept(a, numerics.finite(m), jnp.ones_like(total) / total + (m - m))
 
 
-def _jvp(kept: Kept, a_dot: Array, alive: None, *, axis: int) -> tuple[Array, None, None]:
+def _jvp(kept: Kept, a_dot: Array, *, axis: int) -> tuple[Array, None, None]:
     return mean(kept, numerics.wide(a_dot), axis).astype(a_dot.dtype), None, None
 
 
-def _vjp(kept: Kept, bar: Any, *, axis: int) -> tuple[Array, None]:
+def _vjp(kept: Kept, bar: Any, *, axis: int) -> tuple[Array]:
     s_bar = bar[0]
     a_bar = numerics.scaled(probabilities(kept, axis), numerics.wide(s_bar))
-    return a_bar.astype(s_bar.dtype), None
+    return (a_bar.astype(s_bar.dtype),)
 
 
 _logsumexp.defrules(_fwd, _jvp, _vjp)

@@ -41,7 +41,7 @@ def loss_stats(x: Array, labels: Array, keep: Array | None) -> LossStats:
       keep: boolean (N, 1), or None.
     """
     x = lax.stop_gradient(x)
-    x = x if keep is None else jnp.where(keep, x, jnp.zeros_like(x))
+    x = numerics.stored(x if keep is None else jnp.where(keep, x, jnp.zeros_like(x)))
     largest = numerics.row_max(x, (1,))
     row = rows.statistics(x, largest, 1)
     p = numerics.exponentials(x, largest) / row.total
@@ -60,7 +60,7 @@ def loss_stats_shares(
 ) -> LossStats:
     """As `loss_stats`, of classes spread over devices: what adds up to the statistics."""
     x = lax.stop_gradient(x)
-    x = x if keep is None else jnp.where(keep, x, jnp.zeros_like(x))
+    x = numerics.stored(x if keep is None else jnp.where(keep, x, jnp.zeros_like(x)))
     largest = spread.row_max(x, axis_name)
     row, _ = spread.row_statistics(x, largest, axis_name=axis_name)
     minus_log_p = row.log_total - numerics.shifted(x, largest)

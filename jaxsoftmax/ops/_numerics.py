@@ -53,26 +53,31 @@ def on_cpu() -> bool:
 
 
 def stored(x: Array) -> Array:
-    """`x`, on CPU written out first, where XLA is slow or rounds more when it forms x in a sum."""
+    """`x`, on CPU computed once and written out; elsewhere as XLA likes.
+
+    Where it is needed twice it is then the same twice; and XLA:CPU is slow at, or rounds more in,
+    some sums of terms that it forms on the way.
+    """
     return lax.optimization_barrier(x) if on_cpu() else x
 
 
-def in_one_axis(x: Array, alive: Array | None, axes: Axes) -> tuple[Array, Array | None, int]:
-    """`x`, and what there is one of in each row, with the class axes made one; and which it is."""
+def bounded(x: Array, largest: Array) -> Array:
+    """`x`, at most m even where XLA has recomputed it; see the clamp above. On CPU x is `stored`."""
+    return x if on_cpu() else jnp.minimum(x, largest)
+
+
+def in_one_axis(x: Array, axes: Axes) -> tuple[Array, int]:
+    """`x` with its class axes made one, and which it is."""
     if len(axes) == 1:
-        return x, alive, axes[0]
-
-    def merged(a: Array) -> Array:
-        moved = jnp.moveaxis(a, axes, range(-len(axes), 0))
-        batch = a.ndim - len(axes)
-        shape = (*moved.shape[:batch], math.prod(moved.shape[batch:]))
-        sharding = jax.typeof(moved).sharding
-        if all(name is None for name in sharding.spec[batch:]):
-            return moved.reshape(shape)
-        whole = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:batch], None))
-        return jnp.reshape(moved, shape, out_sharding=whole)
-
-    return merged(x), None if alive is None else merged(alive), x.ndim - len(axes)
+        return x, axes[0]
+    moved = jnp.moveaxis(x, axes, range(-len(axes), 0))
+    batch = x.ndim - len(axes)
+    shape = (*moved.shape[:batch], math.prod(moved.shape[batch:]))
+    sharding = jax.typeof(moved).sharding
+    if all(name is None for name in sharding.spec[batch:]):
+        return moved.reshape(shape), batch
+    whole = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[:batch], None))
+    return jnp.reshape(moved, shape, out_sharding=whole), batch
 
 
 def in_axes(x: Array, axes: Axes, shape: tuple[int, ...]) -> Array:
@@ -92,10 +97,15 @@ def masked(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | Non
     return jnp.where(mask, x, hidden), jnp.any(mask, axes, keepdims=True)
 
 
-def row_max(x: Array, axes: Axes, alive: Array | None = None) -> Array:
-    """max x, -inf for a row of -inf, and 0 for rows that are not `alive` (all masked)."""
-    largest = jnp.max(x, axes, keepdims=True, initial=-jnp.inf)
-    return largest if alive is None else jnp.where(alive, largest, jnp.zeros_like(largest))
+def masked_rows(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | None]:
+    """The same, with 0 throughout a row with no class left, of which -inf would make NaN."""
+    x, alive = masked(x, mask, axes)
+    return x if alive is None else jnp.where(alive, x, jnp.zeros((), x.dtype)), alive
+
+
+def row_max(x: Array, axes: Axes) -> Array:
+    """max x, -inf where there is no class."""
+    return jnp.max(x, axes, keepdims=True, initial=-jnp.inf)
 
 
 def finite(x: Array) -> Array:
@@ -104,44 +114,42 @@ def finite(x: Array) -> Array:
 
 
 def shifted(x: Array, largest: Array) -> Array:
-    """x - m, at most 0 even where XLA has recomputed x; see the clamp above."""
-    return jnp.minimum(x, largest) - largest
+    """x - m, at most 0; x as for `bounded`."""
+    return bounded(x, largest) - largest
 
 
-def shift(largest: Array) -> Array:
-    """The shift M: near m, at most m, and so coarse that x - M is exact for x near m.
+def shift(largest: Array, room: float) -> Array:
+    """The shift M, near m: ceil(m) below 0, 0 up to `room`, m - room above, and m far above.
 
-    It is a multiple of 64 where m is large, 0 for 0 <= m < 64, and where all logits are negative
-    and some near 0 a number of 3 bits; m - M < 64, so that exp(m - M) cannot overflow.
+    Where m <= 0, x - M is a multiple of the last bit of x, and no larger than x: exact. Where M is
+    0 it is x. Above, it is exact where the classes are that count, and off by half a unit in the
+    last place of a number below `room` or so far down that exp(x - m) is 0.
+    exp(m - M) is at most exp(room). All of it is arithmetic that XLA:CPU fuses with its neighbours.
     """
-    step = jnp.asarray(64, largest.dtype)
-    below = lax.reduce_precision(largest * 1.125, np.finfo(largest.dtype).nexp, 2)
-    near = jnp.minimum(below, jnp.zeros_like(largest))
-    return jnp.where(jnp.abs(largest) < step, near, step * jnp.floor(largest / step))
+    zero = jnp.zeros_like(largest)
+    above = jnp.maximum(largest - room, zero)
+    far = jnp.minimum(2 * largest - 2.0**16, largest)  # where there may be no number near m - room
+    return jnp.minimum(jnp.ceil(largest), zero) + jnp.maximum(above, far)
 
 
-def exponentials(x: Array, largest: Array) -> Array:
-    """exp(x - M); 0 at -inf.
-
-    x - M is exact for the classes that matter. Its rounding shows where M is not 0 and x is more
-    than 64 below the maximum: exp(x - M) is at most 1e-28 of the largest then, and right to 5e-6.
-    """
-    return jnp.exp(jnp.minimum(x, largest) - shift(largest))
+def most_room(x: Array, axis: int) -> float:
+    """The largest `room` for a shift with which neither S nor 1 / S leaves the normal numbers."""
+    return math.floor(-math.log(np.finfo(x.dtype).tiny) - math.log(max(x.shape[axis], 1)))
 
 
-def stored_exponentials(x: Array, largest: Array) -> Array:
-    """The same, faster where a select is no hindrance: min(x, m) has to mind NaN."""
-    return jnp.exp(jnp.where(x > largest, largest, x) - shift(largest))
+# A row of at most so many classes is short.
+SHORT = 16
+
+# e^60 is nearly a float32: rounded it is off by 0.07 units in the last place.
+ROOM = 60
 
 
-def exact_exponentials(x: Array, largest: Array) -> Array:
-    """exp(x - M), with the rounding of the difference put right; 0 at -inf."""
-    bounded, m = jnp.minimum(x, largest), shift(largest)
-    # exp is 0 below -1e4 in every dtype; there, and at -inf, the error is bounded too: no 0 * inf.
-    d = jnp.maximum(bounded - m, jnp.asarray(-1e4, x.dtype))
-    error = jnp.maximum(bounded - (d + m), jnp.asarray(-1, x.dtype))
-    e = jnp.exp(d)
-    return e + e * error
+def exponentials(x: Array, largest: Array, room: float = ROOM) -> Array:
+    """exp(x - M), 0 at -inf; x as for `bounded`."""
+    m = shift(largest, room)
+    if m.size < x.size <= SHORT * m.size:
+        m = stored(m)  # XLA:CPU is slow at forming it together with the exponentials of a short row
+    return jnp.exp(bounded(x, largest) - m)
 
 
 def largest_exponential(largest: Array) -> Array:

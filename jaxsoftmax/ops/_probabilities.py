@@ -50,7 +50,7 @@ def _probabilities(x: Array, m: Array, scale: Array, *, axis: int) -> Array:
 
 def _fwd(x: Array, m: Array, scale: Array, *, axis: int) -> tuple[Array, tuple[Array, Array]]:
     p = _probabilities(x, m, scale, axis=axis)
-    return p, (p, rows.statistics(lax.stop_gradient(x), m, axis).main)
+    return p, (p, rows.majority(lax.stop_gradient(p), axis))
 
 
 def _jvp(saved: tuple[Array, Array], x_dot: Array, *_: Array, axis: int) -> Array:

@@ -37,9 +37,9 @@ class Row(NamedTuple):
 NO_TANGENT = Row._make([None] * 5)  # statistics carry no derivative
 
 
-def statistics(x: Array, m: Array, axis: int, e: Array | None = None) -> Row:
-    """The statistics of rows of logits `x` with maximum `m`; `e` if exp(x - M) is needed anyway."""
-    k, e_k, others = _likeliest(x, m, numerics.exponentials(x, m) if e is None else e, axis)
+def statistics(x: Array, m: Array, axis: int) -> Row:
+    """The statistics of rows of logits `x` with maximum `m`."""
+    k, e_k, others = _likeliest(x, m, axis)
     # With half of the probability it is the largest: its exponential is known, and need not be
     # trusted where XLA has computed x twice.
     has_main, largest = e_k >= others, numerics.largest_exponential(m)
@@ -49,14 +49,50 @@ def statistics(x: Array, m: Array, axis: int, e: Array | None = None) -> Row:
     return Row(m, main, jnp.where(has_main, others, total), total, log_total)
 
 
-def total(x: Array, m: Array, axis: int) -> Array:
-    """Σ exp(x - M), at least exp(m - M), where no class need be singled out."""
-    e = numerics.exponentials(x, m)
-    if is_long(x, axis):
-        sums = jnp.sum(e, axis, keepdims=True)
-    else:  # XLA:CPU is slow at summing short rows as it forms them
-        sums = numerics.stored(jnp.sum(numerics.stored(e), axis, keepdims=True))
-    return jnp.maximum(sums, numerics.largest_exponential(m))
+def total(x: Array, m: Array, axis: int, room: float = numerics.ROOM) -> Array:
+    """Σ exp(x - M)."""
+    sums = jnp.sum(numerics.exponentials(x, m, room), axis, keepdims=True)
+    return _at_least_the_largest(sums, m, room)
+
+
+def exact_total(x: Array, m: Array, axis: int, room: float) -> Array:
+    """The same for any `room` of the shift, and to the last bits in rows with a main class too.
+
+    Large and small terms are summed apart, which takes two sums of one array, but no search.
+    """
+    classes = x.shape[axis]
+    if classes <= numerics.SHORT:
+        return total(x, m, axis, room)
+    if classes > _VERY_LONG and is_long(x, axis):
+        # Few such rows fit in a cache, and then a sum costs the exponentials once more.
+        _, e_k, others = _likeliest(x, m, axis, room)
+        return e_k + others
+    e = numerics.exponentials(x, m, room)
+    threshold = numerics.exponentials(m, m, room) * 2**-7
+    small = jnp.sum(jnp.minimum(e, threshold), axis, keepdims=True)
+    e = numerics.exponentials(x[None], m[None], room)  # to XLA:CPU another array, not one to store
+    above = jnp.maximum(e - threshold[None], jnp.zeros((), e.dtype))
+    large = jnp.sum(above, axis + 1, keepdims=True)[0]
+    return _at_least_the_largest(small + large, m, room)
+
+
+def _at_least_the_largest(total: Array, m: Array, room: float) -> Array:
+    """`total`, and exp(m - M) where XLA may compute x twice and no class be as large as m."""
+    return total if numerics.on_cpu() else jnp.maximum(total, numerics.exponentials(m, m, room))
+
+
+def majority(p: Array, axis: int) -> Array:
+    """The class with at least half of the probability; -1 if there is none."""
+    if is_long(p, axis):
+        width = _width(p.shape[axis])
+        number = _first_largest(_block_sums(p, width, axis), axis)
+        classes, inside = _block(p, number, width, axis)
+        inside = _left_out(inside, _outside(classes, p, axis))
+        k = number * width + _first_largest(inside, axis)
+    else:
+        inside, k = p, _first_largest(p, axis)
+    largest = jnp.max(inside, axis, keepdims=True, initial=0)
+    return jnp.where(largest >= 0.5, k, jnp.asarray(-1, k.dtype))
 
 
 def at(v: Array, k: Array, axis: int) -> Array:
@@ -92,7 +128,7 @@ def cross_entropy(t: Array, x: Array, m: Array, log_total: Array, axis: int) -> 
         return jnp.sum(_left_out(terms, t == 0), axis, keepdims=True)
     # Two sums of plain products without a common term, of which XLA:CPU writes out nothing.
     limit = numerics.largest_number(x)
-    minus_log_p = (m[None] - jnp.minimum(x[None], m[None])) + log_total[None]
+    minus_log_p = log_total[None] - numerics.shifted(x[None], m[None])
     loss = jnp.sum(t[None] * jnp.minimum(minus_log_p, limit), axis + 1, keepdims=True)[0]
     # Positive only where x is -inf, or as good as; finite, so that t = 0 makes it 0.
     beyond = jnp.minimum(-x, limit) - numerics.largest_number(x, 1 - 2**-20)
@@ -104,14 +140,14 @@ def cross_entropy(t: Array, x: Array, m: Array, log_total: Array, axis: int) -> 
 # Blocks of neighbouring classes
 # ------------------------------------------------------------------------------------------------
 
-# A row of at most so many classes is one block.
-_SHORT = 16
+# Of longer rows the sums by size take longer than those by blocks.
+_VERY_LONG = 4096
 
 
 def is_long(x: Array, axis: int) -> bool:
     """Whether sums have two levels; if not, selects leave a class out, which only a CPU minds."""
     # Where the type places the classes on several devices, blocks would cross them.
-    several = x.shape[axis] > _SHORT and not numerics.is_sharded(x, axis)
+    several = x.shape[axis] > numerics.SHORT and not numerics.is_sharded(x, axis)
     return several and numerics.on_cpu()
 
 
@@ -120,17 +156,20 @@ def _width(classes: int) -> int:
     return 1 << min(max(3, round(math.log2(classes) / 2)), 8)
 
 
-def _likeliest(x: Array, m: Array, e: Array, axis: int) -> tuple[Array, Array, Array]:
+def _likeliest(
+    x: Array, m: Array, axis: int, room: float = numerics.ROOM
+) -> tuple[Array, Array, Array]:
     """The likeliest class k of the likeliest block, e_k, and Σ of the other e."""
+    e = numerics.exponentials(x, m, room)
     if not is_long(x, axis):
         k = _first_largest(x, axis)
         left = _left_out(e, numerics.is_class(k, x, axis))
-        return k, numerics.largest_exponential(m), jnp.sum(left, axis, keepdims=True)
+        return k, numerics.exponentials(m, m, room), jnp.sum(left, axis, keepdims=True)
     width = _width(x.shape[axis])
     sums = _block_sums(e, width, axis)
     number = _first_largest(sums, axis)
     classes, inside = _block(x, number, width, axis)
-    e = _left_out(numerics.exponentials(inside, m), _outside(classes, x, axis))
+    e = _left_out(numerics.exponentials(inside, m, room), _outside(classes, x, axis))
     within = _first_largest(e, axis)
     left = _left_out(e, numerics.is_class(within, e, axis))
     others = _others(sums, number, axis) + jnp.sum(left, axis, keepdims=True)

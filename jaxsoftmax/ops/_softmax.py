@@ -58,9 +58,8 @@ def softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = N
     axes = arguments.axes("softmax", axis, x.ndim)
     mask = arguments.class_mask("softmax", where, x)
     shape = x.shape
-    x, alive = numerics.masked(x, mask, axes)
-    x, alive, axis = numerics.in_one_axis(x, alive, axes)
-    p = numerics.in_axes(_softmax(x, alive, axis=axis)[0], axes, shape)
+    x, axis = numerics.in_one_axis(numerics.masked_rows(x, mask, axes)[0], axes)
+    p = numerics.in_axes(_softmax(x, axis=axis), axes, shape)
     # Of a masked class 0 is all there is to say: no derivative passes through it, not even NaN.
     return p if mask is None else jnp.where(mask, p, jnp.zeros_like(p))
 
@@ -106,32 +105,32 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
     return jnp.where(same, row * others, -row * column).astype(x.dtype)
 
 
-# p, and the class with at least half of it, -1 if there is none.
-_Pair = tuple[Array, Array]
-
-
 @custom_rules
-def _softmax(x: Array, alive: Array | None, *, axis: int) -> _Pair:
-    wide = numerics.wide(x)
-    m = numerics.row_max(wide, (axis,), alive)
-    e = numerics.exact_exponentials(wide, m)
-    row = rows.statistics(wide, m, axis, e)
-    return (e / row.total).astype(x.dtype), row.main
+def _softmax(x: Array, *, axis: int) -> Array:
+    wide = numerics.stored(numerics.wide(x))
+    m = numerics.row_max(wide, (axis,))
+    # The smallest entries are results too. The more room, the fewer of them are rounded.
+    room = numerics.most_room(wide, axis)
+    p = numerics.exponentials(wide, m, room) / rows.exact_total(wide, m, axis, room)
+    return p.astype(x.dtype)
 
 
-def _fwd(x: Array, alive: Array | None, *, axis: int) -> tuple[_Pair, _Pair]:
+# p, and the class with at least half of it, -1 if there is none.
+_Saved = tuple[Array, Array]
+
+
+def _fwd(x: Array, *, axis: int) -> tuple[Array, _Saved]:
     # float16 has no room for small probabilities: 6e-8 is the least. They are saved in float32.
-    p, main = _softmax(numerics.wide(x) if x.dtype == jnp.float16 else x, alive, axis=axis)
-    return (p.astype(x.dtype), main), (p, main)
+    p = _softmax(numerics.wide(x) if x.dtype == jnp.float16 else x, axis=axis)
+    return p.astype(x.dtype), (p, rows.majority(lax.stop_gradient(p), axis))
 
 
-def _jvp(saved: _Pair, x_dot: Array, alive: None, *, axis: int) -> tuple[Array, None]:
-    return jacobian_product(*saved, x_dot, axis).astype(x_dot.dtype), None
+def _jvp(saved: _Saved, x_dot: Array, *, axis: int) -> Array:
+    return jacobian_product(*saved, x_dot, axis).astype(x_dot.dtype)
 
 
-def _vjp(saved: _Pair, bar: tuple[Array, None], *, axis: int) -> tuple[Array, None]:
-    p_bar, _ = bar
-    return jacobian_product(*saved, p_bar, axis).astype(p_bar.dtype), None
+def _vjp(saved: _Saved, p_bar: Array, *, axis: int) -> tuple[Array]:
+    return (jacobian_product(*saved, p_bar, axis).astype(p_bar.dtype),)
 
 
 def jacobian_product(p: Array, main: Array, v: Array, axis: int) -> Array:

@@ -96,6 +96,7 @@ def _statistics(x: Array, axis_name: Names) -> RowStatistics:
 @custom_rules
 def softmax(x: Array, *, axis_name: Names) -> Array:
     """p of the classes of this device; x in float32 or wider."""
+    x = numerics.stored(x)
     return row_probabilities(x, _statistics(x, axis_name))
 
 
@@ -119,6 +120,7 @@ softmax.defrules(
 @custom_rules
 def log_softmax(x: Array, *, axis_name: Names) -> Array:
     """ℓ of the classes of this device; x in float32 or wider."""
+    x = numerics.stored(x)
     row = _statistics(x, axis_name)
     return numerics.shifted(x, row.max) - row.log_total
 
@@ -129,7 +131,7 @@ class _Saved(NamedTuple):
 
 
 def _log_softmax_fwd(x: Array, *, axis_name: Names) -> tuple[Array, _Saved]:
-    row = _statistics(lax.stop_gradient(x), axis_name)
+    row = _statistics(numerics.stored(lax.stop_gradient(x)), axis_name)
     others = ((row.ties - jnp.ones_like(row.ties)) + row.rest) / row.total
     return log_softmax(x, axis_name=axis_name), _Saved(x, others)
 
@@ -155,7 +157,7 @@ log_softmax.defrules(_log_softmax_fwd, _log_softmax_jvp, _log_softmax_vjp)
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def logsumexp(x: Array, axis_name: Names) -> Array:
     """s of all classes, (n, 1), the same on all devices."""
-    row = _statistics(x, axis_name)
+    row = _statistics(numerics.stored(x), axis_name)
     return row.max + row.log_total
 
 

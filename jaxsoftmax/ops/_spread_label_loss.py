@@ -38,7 +38,6 @@ class LabelRow(NamedTuple):
 def label_row(m: Array, r: Array, x_y: Array) -> LabelRow:
     """From the maximum, r = Σ exp(x - m) without the label, and the logit of the label."""
     one = jnp.ones((), m.dtype)
-    x_y = jnp.minimum(x_y, m)
     e_y = jnp.exp(x_y - m)
     total = jnp.maximum(r + e_y, one)
     log_total, below = jnp.log(total), m - x_y
@@ -53,6 +52,7 @@ def label_share(
     x: Array, labels: Array, keep: Array | None, *, z_loss: float, axis_name: spread.Names
 ) -> Array:
     """The share of L of every row, (n, 1); labels (n, 1) are numbers of all classes."""
+    x = numerics.stored(x)
     m, x_y = _largest_and_label(x, labels, axis_name)
     own = _own(x, labels, axis_name)
     e = numerics.without_class(numerics.exponentials(x, m), own, 1)
@@ -103,6 +103,7 @@ def _of_kept(value: Array, keep: Array | None) -> Array:
 def _share_and_gradient(
     z_loss: float, axis_name: spread.Names, x: Array, labels: Array, keep: Array | None
 ) -> tuple[Array, Array]:
+    x = numerics.stored(x)
     m, x_y = _largest_and_label(x, labels, axis_name)
     hit = numerics.is_class(_own(x, labels, axis_name), x, 1)
     # The label is left out before the sum: g needs the result anyway, and there is no other array.

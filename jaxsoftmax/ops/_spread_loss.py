@@ -33,7 +33,7 @@ def loss_share(
     x: Array, t: Array, keep: Array | None, *, z_loss: float, axis_name: spread.Names
 ) -> Array:
     """The share of L of every row, (n, 1); x and t in float32 or wider."""
-    x, t = _seen(x, keep), _seen(t, keep)
+    x, t = numerics.stored(_seen(x, keep)), _seen(t, keep)
     row, _ = spread.row_statistics(x, spread.row_max(x, axis_name), axis_name=axis_name)
     return _seen(_share(x, t, row, z_loss, axis_name), keep)
 
@@ -59,7 +59,7 @@ def _share_and_gradient(
     z_loss: float, axis_name: spread.Names, x: Array, t: Array, keep: Array | None
 ) -> tuple[Array, Array]:
     """The share of L, and g of the classes of this device, from one set of statistics."""
-    x, t = _seen(x, keep), _seen(t, keep)
+    x, t = numerics.stored(_seen(x, keep)), _seen(t, keep)
     # Only a class that attains the maximum can have more than half of the probability, and then it
     # is the only one. Its T p - t is Σ of the other t - T (1 - p), without the cancellation.
     m = spread.row_max(x, axis_name)
