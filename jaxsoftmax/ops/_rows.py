@@ -15,6 +15,7 @@ blocks and that one of them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -106,19 +107,20 @@ def sum_without(v: Array, k: Array, axis: int) -> Array:
     if not is_long(v, axis):
         left = _left_out(v, numerics.is_class(k, v, axis))
         return jnp.sum(left, axis, keepdims=True)
-    width = _width(v.shape[axis])
-    sums, number = _block_sums(v, width, axis), jnp.maximum(k, 0) // width
-    classes, inside = _block(v, number, width, axis)
-    left = _left_out(inside, _outside(classes, v, axis) | (classes == k))
-    return _others(sums, number, axis) + jnp.sum(left, axis, keepdims=True)
+    return _sum_in_blocks(lambda v: v, v, k, axis)
 
 
 def exponentials_without(x: Array, m: Array, k: Array, axis: int) -> Array:
     """Σ exp(x - M) over all classes but `k`, where nothing else needs the exponentials."""
-    e = numerics.exponentials(x, m)
+
+    def e(x: Array) -> Array:
+        return numerics.exponentials(x, m)
+
     if not is_long(x, axis):
-        return jnp.sum(_left_out(e, numerics.is_class(k, x, axis)), axis, keepdims=True)
-    return jnp.sum(numerics.without_class(e, k, axis), axis, keepdims=True)
+        return jnp.sum(_left_out(e(x), numerics.is_class(k, x, axis)), axis, keepdims=True)
+    if x.shape[axis] > _VERY_LONG:
+        return _sum_in_blocks(e, x, k, axis)
+    return jnp.sum(numerics.without_class(e(x), k, axis), axis, keepdims=True)
 
 
 def cross_entropy(t: Array, x: Array, m: Array, log_total: Array, axis: int) -> Array:
@@ -174,6 +176,15 @@ def _likeliest(
     left = _left_out(e, numerics.is_class(within, e, axis))
     others = _others(sums, number, axis) + jnp.sum(left, axis, keepdims=True)
     return number * width + within, jnp.max(e, axis, keepdims=True), others
+
+
+def _sum_in_blocks(term: Callable[[Array], Array], x: Array, k: Array, axis: int) -> Array:
+    """Σ term(x) over all classes but `k`."""
+    width, number = _width(x.shape[axis]), jnp.maximum(k, 0) // _width(x.shape[axis])
+    sums = _block_sums(term(x), width, axis)
+    classes, inside = _block(x, number, width, axis)
+    left = _left_out(term(inside), _outside(classes, x, axis) | (classes == k))
+    return _others(sums, number, axis) + jnp.sum(left, axis, keepdims=True)
 
 
 def _first_largest(v: Array, axis: int) -> Array:
