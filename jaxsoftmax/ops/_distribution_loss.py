@@ -28,7 +28,7 @@ from . import _numerics as numerics
 from . import _rows as rows
 from ._log_softmax import log_softmax
 from ._logsumexp import logsumexp
-from ._softmax import softmax
+from ._probabilities import Kept, probabilities
 
 
 @custom_rules
@@ -47,17 +47,11 @@ def _loss(x: Array, t: Array, keep: Array | None, row: rows.Row, axis: int, z_lo
     return loss if keep is None else jnp.where(keep, loss, jnp.zeros_like(loss))
 
 
-def value_and_gradient(
-    x: Array, t: Array, keep: Array | None, *, axis: int, z_loss: float
-) -> tuple[Array, Array]:
-    """L and g of every row, from one set of statistics; g has the shape of x."""
-    return _value_and_gradient(axis, z_loss, x, t, keep)
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _value_and_gradient(
     axis: int, z_loss: float, x: Array, t: Array, keep: Array | None
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array, Array]:
+    """L and g, from one set of statistics; m and p / exp(x - M), which carry no derivative."""
     x = numerics.stored(_seen(x, keep))
     row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
     others = rows.sum_without(t, row.main, axis)
@@ -66,12 +60,13 @@ def _value_and_gradient(
 
     # g = T p - t + 2λ s p. At the main class k T p_k - t_k may be the small difference of large
     # terms; Σ of the other t - T (1 - p_k) is the same without it.
-    p = numerics.exponentials(x, row.max) / row.total
+    scale = jnp.ones_like(row.total) / row.total
+    p = numerics.exponentials(x, row.max) * scale
     at_main = others - mass * (row.others / row.total)
     g = jnp.where(numerics.is_class(row.main, x, axis), at_main, mass * p - t)
     if z_loss:
         g = g + jnp.asarray(2 * z_loss, x.dtype) * (row.max + row.log_total) * p
-    return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g))
+    return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g)), row.max, scale
 
 
 @_value_and_gradient.defjvp
@@ -80,6 +75,7 @@ def _value_and_gradient_jvp(
 ) -> tuple[Any, Any]:
     """The values above, the derivative of the formulas they stand for."""
     x, t, keep = primals
+    loss, g, m, scale = _value_and_gradient(axis, z_loss, *primals)
 
     def formulas(x: Array, t: Array) -> tuple[Array, Array]:
         loss = distribution_loss(x, t, keep, axis=axis, z_loss=z_loss)
@@ -88,11 +84,12 @@ def _value_and_gradient_jvp(
         if z_loss:
             s = logsumexp(seen, axis, keepdims=True)
             factor = factor + jnp.asarray(2 * z_loss, x.dtype) * s
-        g = factor * softmax(seen, axis) - t
+        g = factor * probabilities(Kept(seen, numerics.stored(m), scale), axis) - t
         return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g))
 
-    out = _value_and_gradient(axis, z_loss, *primals)
-    return out, jax.jvp(formulas, (x, t), tangents[:2])[1]
+    loss_dot, g_dot = jax.jvp(formulas, (x, t), tangents[:2])[1]
+    none = jnp.zeros_like(m)
+    return (loss, g, m, scale), (loss_dot, g_dot, none, none)
 
 
 def _seen(x: Array, keep: Array | None) -> Array:
@@ -114,7 +111,7 @@ def _fwd(
     z_loss: float,
     perturbed: tuple[bool, ...],
 ) -> tuple[Array, _Saved]:
-    loss, gradient = value_and_gradient(x, t, keep, axis=axis, z_loss=z_loss)
+    loss, gradient, _, _ = _value_and_gradient(axis, z_loss, x, t, keep)
     minus_log_p = -log_softmax(_seen(x, keep), axis) if perturbed[1] else None
     if minus_log_p is not None and keep is not None:
         minus_log_p = jnp.where(keep, minus_log_p, jnp.zeros_like(minus_log_p))

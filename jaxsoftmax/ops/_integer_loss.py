@@ -29,7 +29,7 @@ from . import _numerics as numerics
 from . import _rows as rows
 from ._log_softmax import log_softmax
 from ._logsumexp import logsumexp
-from ._softmax import softmax
+from ._probabilities import Kept, probabilities
 
 
 class Target(NamedTuple):
@@ -89,13 +89,6 @@ def _row(x: Array, m: Array, r: Array, target: Target, axis: int) -> _Row:
     return _Row(m, log_total, nll, e_y / total, r / total, one / total)
 
 
-def value_and_gradient(
-    x: Array, target: Target, *, axis: int, z_loss: float
-) -> tuple[Array, Array]:
-    """L and g of every row, from one set of exponentials; g has the shape of x."""
-    return _value_and_gradient(axis, z_loss, x, *target)
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _value_and_gradient(
     axis: int,
@@ -105,7 +98,8 @@ def _value_and_gradient(
     beta: Array | None,
     alpha: Array | None,
     keep: Array | None,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Array, Array, Array]:
+    """L and g, from one set of exponentials; m and p / exp(x - M), which carry no derivative."""
     x = numerics.stored(x)
     m = numerics.row_max(x, (axis,))
     is_label = numerics.is_class(label, x, axis)
@@ -130,7 +124,7 @@ def _value_and_gradient(
     at_label = others - mass * row.others + pull * row.label
     elsewhere = e * ((mass + pull) * row.scale) - spread
     g = jnp.where(is_label, at_label, elsewhere)
-    return loss, g if keep is None else jnp.where(keep, g, zero)
+    return loss, g if keep is None else jnp.where(keep, g, zero), row.m, row.scale
 
 
 @_value_and_gradient.defjvp
@@ -139,23 +133,27 @@ def _value_and_gradient_jvp(
 ) -> tuple[Any, Any]:
     """The values above, the derivative of the formulas they stand for."""
     x, label, beta, alpha, keep = primals
+    loss, g, m, scale = _value_and_gradient(axis, z_loss, *primals)
 
     def formulas(x: Array, beta: Array | None, alpha: Array | None) -> tuple[Array, Array]:
         loss = integer_loss(x, label, beta, alpha, keep, axis=axis, z_loss=z_loss)
         seen = x if keep is None else jnp.where(keep, x, jnp.zeros_like(x))
         t = numerics.is_class(label, x, axis).astype(x.dtype)
-        t = t if beta is None else beta * t
-        t = t if alpha is None else t + alpha
-        factor = jnp.sum(t, axis, keepdims=True)
+        factor = jnp.ones((), x.dtype)
+        if beta is not None:
+            t, factor = beta * t, beta
+        if alpha is not None:
+            t, factor = t + alpha, factor + jnp.sum(alpha, axis, keepdims=True)
         if z_loss:
             s = logsumexp(seen, axis, keepdims=True)
             factor = factor + jnp.asarray(2 * z_loss, x.dtype) * s
-        g = factor * softmax(seen, axis) - t
+        g = factor * probabilities(Kept(seen, numerics.stored(m), scale), axis) - t
         return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g))
 
-    out = _value_and_gradient(axis, z_loss, *primals)
     moving = (x, beta, alpha), (tangents[0], tangents[2], tangents[3])
-    return out, jax.jvp(formulas, *moving)[1]
+    loss_dot, g_dot = jax.jvp(formulas, *moving)[1]
+    none = jnp.zeros_like(m)
+    return (loss, g, m, scale), (loss_dot, g_dot, none, none)
 
 
 def _total(x: Array, target: Target, row: _Row, axis: int, z_loss: float) -> Array:
@@ -185,8 +183,7 @@ def _fwd(
     z_loss: float,
     perturbed: tuple[bool, ...],
 ) -> tuple[Array, _Saved]:
-    target = Target(label, beta, alpha, keep)
-    loss, gradient = value_and_gradient(x, target, axis=axis, z_loss=z_loss)
+    loss, gradient, _, _ = _value_and_gradient(axis, z_loss, x, label, beta, alpha, keep)
     nll = minus_log_p = None
     if perturbed[2]:
         nll = integer_loss(x, label, None, None, keep, axis=axis, z_loss=0.0)
