@@ -9,21 +9,20 @@ Three things go wrong in the textbook formulas, and each is put right once.
     `_rows` leaves the largest class (or the label) out of the sum, and
         log Σ exp(x - m) = log1p(Σ of the others).
 2.  The rounding of x - m. It is off by up to |x - m| 2^-24, which the exponential turns into a
-    relative error: 60 ULP at x - m = -100. The shift M is a number near m of so few bits that
-    x - M is exact for all classes that count in a sum. Softmax, of which the small entries are
-    results too, adds the error of d = fl(x - M), which is x - (d + M) exactly:
-        exp(d + error) = e + e error.
-3.  The clamp. When the caller's logits are c y and all is compiled together, XLA may evaluate
-    c y - m as one fused multiply-add. Its c y is then not the one the maximum was taken of, the
-    largest class may come out above or far below the shift, and a row of large logits is NaN.
-    min(x, m) stands between the multiplication and the subtraction, so they cannot be fused.
+    relative error: 60 ULP at x - m = -100. The shift M is a number near m, 0 where that will do,
+    for which x - M is exact, or so nearly that no result shows it; see `shift`.
+3.  What XLA computes twice. When the caller's logits are c y and all is compiled together, it may
+    evaluate c y - m as one fused multiply-add. Its c y is then not the one the maximum was taken
+    of, the largest class may come out above or far below the shift, and a row of large logits is
+    NaN. On CPU logits are `stored`, which costs nothing where they are in memory anyway; elsewhere
+    min(x, m) stands between the multiplication and the subtraction; see `bounded`.
 
 Sums over long rows are taken of max, min, +, -, * and exp of floats: XLA:CPU writes the operand of
 a sum to memory when a select or a comparison is in it, which doubles the time; docs/performance.md.
 
 Source: Blanchard, Higham & Higham, "Accurately computing the log-sum-exp and softmax functions",
-IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038; the error of a sum: Dekker, "A floating-point
-technique for extending the available precision", Numer. Math. 18, doi:10.1007/BF01397083.
+IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038; which differences are exact: Sterbenz,
+"Floating-point computation", Prentice-Hall 1974, theorem 4.3.1.
 """
 
 from __future__ import annotations
