@@ -61,7 +61,7 @@ def stored(x: Array) -> Array:
 
 
 def bounded(x: Array, largest: Array) -> Array:
-    """`x`, at most m even where XLA has recomputed it; see the clamp above. On CPU x is `stored`."""
+    """`x`, at most m even where XLA has computed it again; on CPU x is `stored`."""
     return x if on_cpu() else jnp.minimum(x, largest)
 
 

@@ -170,15 +170,15 @@ def _textbook_distribution(x: Array, t: Array) -> Array:
 
 
 def _reverse_softmax(x: Array) -> Array:
-    return _array(_softmax.custom_vjp(x, None, axis=x.ndim - 1)[0])
+    return _array(_softmax.custom_vjp(x, axis=x.ndim - 1))
 
 
 def _reverse_log_softmax(x: Array) -> Array:
-    return _array(_log_softmax.custom_vjp(x, None, axis=x.ndim - 1)[0])
+    return _array(_log_softmax.custom_vjp(x, axis=x.ndim - 1)[0])
 
 
 def _reverse_logsumexp(x: Array) -> Array:
-    return jnp.squeeze(_array(_logsumexp.custom_vjp(x, None, axis=x.ndim - 1)[0]), -1)
+    return jnp.squeeze(_array(_logsumexp.custom_vjp(x, axis=x.ndim - 1)[0]), -1)
 
 
 def _reverse_integer(x: Array, y: Array) -> Array:
