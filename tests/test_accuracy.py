@@ -11,6 +11,7 @@ import pytest
 import jaxsoftmax
 from jaxsoftmax.ops import _numerics as numerics
 from jaxsoftmax.ops import _rows as rows
+from jaxsoftmax.ops import _softmax as softmax
 from tests import truth
 
 DTYPES = ["float32", "bfloat16", "float16", "float64"]
@@ -147,9 +148,9 @@ MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
     "the label inside the sum": (numerics, "without_class", lambda e, y, axis: e, truth.INTEGER),
     "log of the whole sum": (rows, "statistics", _plain_logarithm, "log_softmax"),
     "main class like any other": (
-        rows,
-        "majority",
-        lambda p, axis: jnp.full_like(p[..., :1], -1, dtype=jnp.int32),
+        softmax,
+        "jacobian_product",
+        lambda p, v, axis: p * (v - jnp.sum(p * v, axis, keepdims=True)),
         "softmax",
     ),
 }

@@ -164,6 +164,12 @@ def without_class(e: Array, y: Array, axis: int) -> Array:
     return e * jnp.minimum(distance, jnp.ones((), e.dtype))
 
 
+def majority(p: Array) -> Array:
+    """1 at the class with p > 1/2, else 0, as floats, without a comparison."""
+    half = 0.5 - float(np.finfo(p.dtype).eps) / 2
+    return jnp.floor(p + jnp.asarray(half, p.dtype))
+
+
 def weighted(weight: Array, value: Array) -> Array:
     """weight * value for value in (-inf, inf], with 0 * inf = 0 and no select."""
     largest = largest_number(value)

@@ -3,7 +3,7 @@ r"""Softmax once more, from statistics that are already known: what log-space op
 Notation   x logits, m = max x, M the shift, S = Σ exp(x - M); ẋ, ṗ tangents; x̄, p̄ cotangents.
 Primal     p = exp(x - M) / S
 JVP, VJP   those of softmax in x; m and S are functions of x already accounted for
-Saved      p, and which class holds most of it
+Saved      p
 
 log_softmax and logsumexp keep (x, m, 1 / S) between their passes: x is alive anyway, the other two
 are one number a row, and forming p again from *shifted* terms costs one exponential. (Forming it as
@@ -15,12 +15,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxsoftmax.autodiff import custom_rules
 
 from . import _numerics as numerics
-from . import _rows as rows
 from ._softmax import jacobian_product
 
 
@@ -48,17 +47,17 @@ def _probabilities(x: Array, m: Array, scale: Array, *, axis: int) -> Array:
     return numerics.exponentials(x, m) * scale
 
 
-def _fwd(x: Array, m: Array, scale: Array, *, axis: int) -> tuple[Array, tuple[Array, Array]]:
+def _fwd(x: Array, m: Array, scale: Array, *, axis: int) -> tuple[Array, Array]:
     p = _probabilities(x, m, scale, axis=axis)
-    return p, (p, rows.majority(lax.stop_gradient(p), axis))
+    return p, p
 
 
-def _jvp(saved: tuple[Array, Array], x_dot: Array, *_: Array, axis: int) -> Array:
-    return jacobian_product(*saved, x_dot, axis)
+def _jvp(p: Array, x_dot: Array, *_: Array, axis: int) -> Array:
+    return jacobian_product(p, x_dot, axis)
 
 
-def _vjp(saved: tuple[Array, Array], p_bar: Array, *, axis: int) -> tuple[Array, None, None]:
-    return jacobian_product(*saved, p_bar, axis), None, None
+def _vjp(p: Array, p_bar: Array, *, axis: int) -> tuple[Array, None, None]:
+    return jacobian_product(p, p_bar, axis), None, None
 
 
 _probabilities.defrules(_fwd, _jvp, _vjp)

@@ -82,20 +82,6 @@ def _at_least_the_largest(total: Array, m: Array, room: float) -> Array:
     return total if numerics.on_cpu() else jnp.maximum(total, numerics.exponentials(m, m, room))
 
 
-def majority(p: Array, axis: int) -> Array:
-    """The class with at least half of the probability; -1 if there is none."""
-    if is_long(p, axis):
-        width = _width(p.shape[axis])
-        number = _first_largest(_block_sums(p, width, axis), axis)
-        classes, inside = _block(p, number, width, axis)
-        inside = _left_out(inside, _outside(classes, p, axis))
-        k = number * width + _first_largest(inside, axis)
-    else:
-        inside, k = p, _first_largest(p, axis)
-    largest = jnp.max(inside, axis, keepdims=True, initial=0)
-    return jnp.where(largest >= 0.5, k, jnp.asarray(-1, k.dtype))
-
-
 def at(v: Array, k: Array, axis: int) -> Array:
     """v_k, 0 where there is no such class."""
     found = numerics.pick(v, k, axis)

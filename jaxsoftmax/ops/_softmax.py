@@ -5,7 +5,7 @@ Primal     p = e / Σe,  e = exp(x - m),  m = max x
 Jacobian   ∂pᵢ/∂xⱼ = pᵢ (δᵢⱼ - pⱼ),  J = diag(p) - p pᵀ = Jᵀ
 JVP        ṗ = p ∘ (ẋ - Σ p∘ẋ)
 VJP        x̄ = p ∘ (p̄ - Σ p∘p̄)                the same map, since J = Jᵀ
-Saved      p, and which class holds most of it
+Saved      p
 Edges      -inf: p = 0 and no derivative. NaN or +inf: NaN in its row. A row of -inf: NaN.
            `where`: a masked class has p = 0 and no derivative; so has a row masked throughout.
 Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038
@@ -115,25 +115,21 @@ def _softmax(x: Array, *, axis: int) -> Array:
     return p.astype(x.dtype)
 
 
-# p, and the class with at least half of it, -1 if there is none.
-_Saved = tuple[Array, Array]
-
-
-def _fwd(x: Array, *, axis: int) -> tuple[Array, _Saved]:
+def _fwd(x: Array, *, axis: int) -> tuple[Array, Array]:
     # float16 has no room for small probabilities: 6e-8 is the least. They are saved in float32.
     p = _softmax(numerics.wide(x) if x.dtype == jnp.float16 else x, axis=axis)
-    return p.astype(x.dtype), (p, rows.majority(lax.stop_gradient(p), axis))
+    return p.astype(x.dtype), p
 
 
-def _jvp(saved: _Saved, x_dot: Array, *, axis: int) -> Array:
-    return jacobian_product(*saved, x_dot, axis).astype(x_dot.dtype)
+def _jvp(p: Array, x_dot: Array, *, axis: int) -> Array:
+    return jacobian_product(p, x_dot, axis).astype(x_dot.dtype)
 
 
-def _vjp(saved: _Saved, p_bar: Array, *, axis: int) -> tuple[Array]:
-    return (jacobian_product(*saved, p_bar, axis).astype(p_bar.dtype),)
+def _vjp(p: Array, p_bar: Array, *, axis: int) -> tuple[Array]:
+    return (jacobian_product(p, p_bar, axis).astype(p_bar.dtype),)
 
 
-def jacobian_product(p: Array, main: Array, v: Array, axis: int) -> Array:
+def jacobian_product(p: Array, v: Array, axis: int) -> Array:
     """J v = p ∘ (v - Σ p∘v), accurate for confident p too.
 
     J has constants in its null space, so v may be taken relative to any class. Relative to the one
@@ -141,9 +137,8 @@ def jacobian_product(p: Array, main: Array, v: Array, axis: int) -> Array:
     of small terms instead of the small difference of large ones.
     """
     p, v = numerics.wide(p), numerics.wide(v)
-    v_k = lax.stop_gradient(rows.at(v, main, axis))
-    mean = jnp.sum(p * (v - v_k), axis, keepdims=True)
-    return p * ((v - v_k) - mean)
+    u = v - lax.stop_gradient(jnp.sum(numerics.majority(p) * v, axis, keepdims=True))
+    return p * (u - jnp.sum(p * u, axis, keepdims=True))
 
 
 _softmax.defrules(_fwd, _jvp, _vjp)

@@ -65,12 +65,6 @@ def below_maximum(x: Array, largest: Array) -> Array:
     return jnp.minimum(below * numerics.largest_number(x, 1 / 4), jnp.ones((), x.dtype))
 
 
-def majority(p: Array) -> Array:
-    """1 at the class with p > 1/2, else 0, as floats, without a comparison."""
-    above = jnp.maximum(p - jnp.asarray(0.5, p.dtype), jnp.zeros((), p.dtype))
-    return jnp.minimum(above * numerics.largest_number(p, 1 / 4), jnp.ones((), p.dtype))
-
-
 def row_probabilities(x: Array, row: RowStatistics) -> Array:
     """softmax(x), given its row statistics."""
     return numerics.exponentials(x, row.max) / (row.total * numerics.largest_exponential(row.max))
@@ -107,7 +101,7 @@ def _softmax_fwd(x: Array, *, axis_name: Names) -> tuple[Array, Array]:
 
 def _jacobian_product(p: Array, v: Array, *, axis_name: Names) -> Array:
     """p∘(u - Σ p∘u), accurate for confident p too: see `_softmax.jacobian_product`."""
-    (v_k,) = sum_classes(majority(p) * v, axis_name=axis_name)
+    (v_k,) = sum_classes(numerics.majority(p) * v, axis_name=axis_name)
     u = v - v_k
     return p * (u - sum_classes(p * u, axis_name=axis_name)[0])
 
@@ -145,7 +139,7 @@ def _log_softmax_vjp(saved: _Saved, bar: Array, *, axis_name: Names) -> tuple[Ar
     # As in `_log_softmax`: for the class k with more than half of the probability ℓ̄ₖ - pₖ Σℓ̄
     # without the difference of large terms. The second term of `rest` carries its derivative.
     p = softmax(saved.x, axis_name=axis_name)
-    main = lax.stop_gradient(majority(p))
+    main = lax.stop_gradient(numerics.majority(p))
     main_bar, other_bar = sum_classes(main * bar, bar - main * bar, axis_name=axis_name)
     rest = saved.others - (p - lax.stop_gradient(p))
     return (bar * ((1 - main) + main * rest) - p * (other_bar + (1 - main) * main_bar),)

@@ -68,7 +68,7 @@ def _share_and_gradient(
     row, (others, top) = sums
     mass = others + top
     p = spread.row_probabilities(x, row)
-    main = spread.majority(p)
+    main = numerics.majority(p)
     g = (1 - main) * (mass * p - t) + main * (others - mass * (row.rest / row.total))
     if z_loss:
         g = g + jnp.asarray(2 * z_loss, x.dtype) * (row.max + row.log_total) * p
