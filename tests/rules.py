@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsoftmax.testing import RulesReport, check_rules
+from tests.quick import quick_jit
 from tests.trees import assert_same
 
 
@@ -19,6 +20,7 @@ def assert_rules(
     jacobian: Callable[..., Any] | None = None,
     dtypes: tuple[str, ...] = (),
     vmap: bool = True,
+    order: int = 2,
     **options: Any,
 ) -> None:
     """`f` and its rules hold, in every mode, and in orders 1 and 2.
@@ -26,12 +28,13 @@ def assert_rules(
     - value: the oracle in NumPy float64, from float64 and from float32 arguments;
     - JVP and VJP: finite differences in float64, `jax.jvp` of the oracle, the dense formula of the
       rule card, ⟨ȳ, J ẋ⟩ = ⟨Jᵀȳ, ẋ⟩;
-    - order 2 in all four orders of modes: finite differences of a first derivative;
+    - order 2 in all four orders of modes, unless `order` is 1: finite differences of a first
+      derivative;
     - vmap over each argument and over all, unless `vmap` is False; with jit and without;
     - value, JVP and VJP in each of `dtypes`, against float64.
     """
     _assert_values(f, args, oracle, options)
-    how = {"jacobian": jacobian, "dtypes": dtypes, "vmap": vmap}
+    how = {"jacobian": jacobian, "dtypes": dtypes, "vmap": vmap, "order": order}
     report = hold(f, *args, oracle=oracle, **how, **options)
     assert {check.status for check in report.checks} == {"ok"}, report
 
@@ -72,7 +75,7 @@ def assert_third_order(
 
         hessian_product = along(jax.grad(scalar))
         curvature = along(along(scalar))
-        return jax.jit(lambda x: (along(hessian_product)(x), jax.grad(curvature)(x)))(point)
+        return quick_jit(lambda x: (along(hessian_product)(x), jax.grad(curvature)(x)))(point)
 
     with jax.enable_x64(True):
         assert_same(third(f), third(_plain(oracle)), rtol=1e-10)

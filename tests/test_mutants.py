@@ -4,7 +4,7 @@ Each family is a function with its rules in named parts; a mutant replaces one p
 the pen would.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxsoftmax import custom_rules
 from tests import oracle
@@ -20,6 +21,26 @@ from tests.rules import hold
 pytestmark = pytest.mark.default_modes
 RNG = np.random.default_rng(4)
 Parts = dict[str, Callable[..., Any]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def equal_programs_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All mutants of a function share its values, their differences and its textbook."""
+    cache: dict[str, Any] = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in cache}
+    _configure(cache)
+    yield
+    _configure(before)
+
+
+def _configure(settings: dict[str, Any]) -> None:
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # JAX looks at the settings of its cache once
 
 
 def survives(f: Callable[..., Any], *args: Any, oracle: Callable[..., Any]) -> bool:

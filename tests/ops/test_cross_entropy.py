@@ -33,33 +33,35 @@ EVERYTHING: dict[str, Any] = {
     "logit_softcap": 1.5,
     "class_weights": CLASS_WEIGHTS,
 }
+# Together they take every way through the rules: with each option and without, in few programs.
 OPTIONS: dict[str, dict[str, Any]] = {
     "no option": {},
     "where": {"where": MASK},
-    "label_smoothing": {"label_smoothing": 0.2},
-    "z_loss": {"z_loss": 0.3},
-    "logit_softcap": {"logit_softcap": 1.5},
+    "smoothed, capped, z-loss": {"label_smoothing": 0.2, "logit_softcap": 1.5, "z_loss": 0.3},
     "class_weights": {"class_weights": CLASS_WEIGHTS},
     "everything": EVERYTHING,
 }
+# Batching maps arrays: those without options, and all those that options can add.
+MAPPED = ("no option", "everything")
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_rules_with_distributions(name: str) -> None:
     loss, expected = softmax_cross_entropy, oracle.softmax_cross_entropy
-    assert_rules(loss, X, TARGETS, oracle=expected, **OPTIONS[name])
+    assert_rules(loss, X, TARGETS, oracle=expected, vmap=name in MAPPED, **OPTIONS[name])
 
 
-@pytest.mark.parametrize("name", [*OPTIONS, "ignore_index"])
+@pytest.mark.parametrize("name", OPTIONS)
 def test_rules_with_classes(name: str) -> None:
-    options = OPTIONS.get(name, EVERYTHING | {"ignore_index": 3})
+    options = OPTIONS[name] | ({"ignore_index": 3} if name == "everything" else {})
     loss, expected = softmax_cross_entropy_with_integer_labels, oracle.softmax_cross_entropy
-    assert_rules(loss, X, LABELS, oracle=expected, **options)
+    assert_rules(loss, X, LABELS, oracle=expected, vmap=name in MAPPED, **options)
 
 
 def test_rules_along_another_axis() -> None:
     loss, expected = softmax_cross_entropy, oracle.softmax_cross_entropy
-    assert_rules(loss, X.T, TARGETS.T, oracle=expected, axis=0, class_weights=CLASS_WEIGHTS)
+    options = {"axis": 0, "class_weights": CLASS_WEIGHTS}
+    assert_rules(loss, X.T, TARGETS.T, oracle=expected, vmap=False, **options)
 
 
 def test_class_weights_are_differentiated() -> None:
@@ -83,10 +85,11 @@ def test_rules_against_the_gradients_of_the_cards() -> None:
     def targets(x: Any, t: Any) -> Any:
         return jnp.sum(t) * jax.nn.softmax(x) - t
 
-    loss, expected = softmax_cross_entropy_with_integer_labels, oracle.softmax_cross_entropy
-    assert_rules(loss, X[0], np.array(1), oracle=expected, jacobian=classes, dtypes=dtypes)
-    loss = softmax_cross_entropy
-    assert_rules(loss, X[0], TARGETS[0], oracle=expected, jacobian=targets, dtypes=dtypes)
+    # Order 2 and vmap are those of the batches above.
+    once = {"oracle": oracle.softmax_cross_entropy, "dtypes": dtypes, "vmap": False, "order": 1}
+    loss = softmax_cross_entropy_with_integer_labels
+    assert_rules(loss, X[0], np.array(1), jacobian=classes, **once)
+    assert_rules(softmax_cross_entropy, X[0], TARGETS[0], jacobian=targets, **once)
 
 
 @pytest.mark.parametrize("labels", [LABELS, TARGETS], ids=["classes", "distributions"])
@@ -110,8 +113,9 @@ def test_rules_on_probabilities_of_which_some_are_masked() -> None:
         targets = np.where(MASK, TARGETS, 0.0)
         return lambda q, **options: loss(q, jnp.asarray(targets, q.dtype), where=MASK, **options)
 
-    assert_rules(masked(cross_entropy), PROBS, oracle=masked(oracle.cross_entropy))
-    assert_rules(cross_entropy, PROBS, LABELS, oracle=oracle.cross_entropy, where=MASK)
+    assert_rules(masked(cross_entropy), PROBS, oracle=masked(oracle.cross_entropy), vmap=False)
+    options = {"where": MASK, "vmap": False}
+    assert_rules(cross_entropy, PROBS, LABELS, oracle=oracle.cross_entropy, **options)
 
 
 @pytest.mark.parametrize("labels", [LABELS, TARGETS], ids=["classes", "distributions"])

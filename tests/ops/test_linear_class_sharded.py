@@ -11,6 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_cross_entropy
+from tests.quick import quick_jit
 
 N, D, C = 12, 3, 8
 KEYS = iter(jax.random.split(jax.random.key(7), 9))
@@ -119,7 +120,7 @@ def assert_close(ours, expected, tolerance=2e-5):
 @functools.cache
 def on_one_device(case, modes):
     f = functools.partial(loss, labels=LABELS, options=CASES[case][1])
-    return jax.jit(modes(f))(moving_of(case))
+    return quick_jit(modes(f))(moving_of(case))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def on_one_device(case, modes):
     ],
 )
 def test_every_mode_and_order_equals_one_device(case, modes, count, check_vma):
-    ours = jax.jit(modes(spread(case, count, check_vma)))(moving_of(case))
+    ours = quick_jit(modes(spread(case, count, check_vma)))(moving_of(case))
     assert_close(ours, on_one_device(case, modes))
 
 

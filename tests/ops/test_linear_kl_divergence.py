@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_kl_divergence
+from tests.quick import quick_jit
 
 N, D, E, C = 11, 3, 4, 5
 
@@ -48,7 +49,7 @@ def test_derivatives_of_both_sides(reduction):
         def first(*args):
             return jax.jacrev(lambda *a: loss(*a, reduction=reduction), tuple(range(7)))(*args)
 
-        return jax.jit(lambda *a: (loss(*a, reduction=reduction), first(*a)))(*args)
+        return quick_jit(lambda *a: (loss(*a, reduction=reduction), first(*a)))(*args)
 
     ours, theirs = all_orders(streamed), all_orders(textbook)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), ours, theirs)
@@ -60,7 +61,7 @@ def test_hessian_products():
 
     def product(loss):
         gradient = jax.grad(lambda *a: loss(*a, reduction="mean"), (0, 1, 2, 3))
-        return jax.jit(lambda *a: jax.jvp(gradient, a, a)[1])(*args)
+        return quick_jit(lambda *a: jax.jvp(gradient, a, a)[1])(*args)
 
     ours, theirs = product(streamed), product(textbook)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), ours, theirs)
@@ -141,7 +142,7 @@ def test_classes_spread_over_devices_equal_those_on_one(reduction, kind):
 
             return jax.jvp(of, moving, moving)[1] if kind == "checked map" else None
 
-        return jax.jit(lambda *given: (f(*given), gradient(*given), second(given)))(*given)
+        return quick_jit(lambda *given: (f(*given), gradient(*given), second(given)))(*given)
 
     if kind == "explicit mesh":
         mesh = jax.make_mesh(

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_cross_entropy
+from tests.quick import quick_jit
 
 N, D, C = 64, 8, 16
 
@@ -79,7 +80,7 @@ def assert_close(ours, expected):
 
 @pytest.fixture(scope="module")
 def on_one_device():
-    return jax.jit(lambda *a: (gradient(*a), hessian_product(*a)))(*problem())
+    return quick_jit(lambda *a: (gradient(*a), hessian_product(*a)))(*problem())
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -88,7 +89,7 @@ def test_every_layout_equals_one_device(kind, layout, on_one_device):
     mesh = mesh_of(kind)
     with jax.set_mesh(mesh):
         arrays = placed(mesh, layout, problem())
-        ours = jax.jit(lambda *a: (gradient(*a), hessian_product(*a)))(*arrays)
+        ours = quick_jit(lambda *a: (gradient(*a), hessian_product(*a)))(*arrays)
     assert_close(ours, on_one_device)
     if kind is AxisType.Explicit:  # the types say so; where XLA decides, it is free to
         bars = ours[0][1]
@@ -108,7 +109,7 @@ def test_every_layout_equals_one_device(kind, layout, on_one_device):
 def test_any_number_of_devices_in_any_layout(shape, layout, on_one_device):
     """The types of the arrays tell, with no mesh in the context."""
     arrays = placed(mesh_of(AxisType.Explicit, shape), layout, problem())
-    ours = jax.jit(gradient)(*arrays)
+    ours = quick_jit(gradient)(*arrays)
     assert_close(ours, on_one_device[0])
     specs = [jax.typeof(a).sharding.spec for a in (*arrays[:3], arrays[4])]
     assert [jax.typeof(bar).sharding.spec for bar in ours[1]] == specs

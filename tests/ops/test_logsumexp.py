@@ -54,9 +54,9 @@ def test_rules_of_the_logarithm_of_a_signed_sum() -> None:
 
 
 def test_rules_against_the_dense_jacobian_of_the_card() -> None:
-    dtypes = ("float32", "bfloat16", "float16")
+    once = {"dtypes": ("float32", "bfloat16", "float16"), "vmap": False, "order": 1}
     gradient = partial(jax.nn.softmax, axis=None)  # ∂s/∂aⱼ = pⱼ
-    assert_rules(logsumexp, MATRIX, oracle=oracle.logsumexp, jacobian=gradient, dtypes=dtypes)
+    assert_rules(logsumexp, MATRIX, oracle=oracle.logsumexp, jacobian=gradient, **once)
     assert_third_order(logsumexp, MATRIX, oracle=oracle.logsumexp)
     assert_third_order(_weighted, MATRIX, POSITIVE, oracle=_weighted_oracle)
     assert_dtypes(logsumexp, MATRIX, keeps=True)
