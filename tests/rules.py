@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsoftmax.testing import RulesReport, check_rules
-from tests.quick import quick_jit
+from jaxsoftmax.testing._compile import jit as quick_jit
 from tests.trees import assert_same
 
 

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_cross_entropy
-from tests.quick import quick_jit
+from jaxsoftmax.testing._compile import jit as quick_jit
 
 N, D, C = 64, 8, 16
 

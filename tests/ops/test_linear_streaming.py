@@ -14,7 +14,7 @@ from jaxsoftmax import (
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
 )
-from tests.quick import quick_jit
+from jaxsoftmax.testing._compile import jit as quick_jit
 
 N, D, C = 11, 3, 5
 
