@@ -14,8 +14,8 @@ Three things go wrong in the textbook formulas, and each is put right once.
 3.  What XLA computes twice. When the caller's logits are c y and all is compiled together, it may
     evaluate c y - m as one fused multiply-add. Its c y is then not the one the maximum was taken
     of, the largest class may come out above or far below the shift, and a row of large logits is
-    NaN. On CPU logits are `stored`, which costs nothing where they are in memory anyway; elsewhere
-    min(x, m) stands between the multiplication and the subtraction; see `bounded`.
+    NaN. On CPU logits are `stored`, which costs nothing where they are in memory anyway; elsewhere,
+    and in older JAX, min(x, m) stands between the multiplication and the subtraction.
 
 Sums over long rows are taken of max, min, +, -, * and exp of floats: XLA:CPU writes the operand of
 a sum to memory when a select or a comparison is in it, which doubles the time; docs/performance.md.
@@ -60,9 +60,14 @@ def stored(x: Array) -> Array:
     return lax.optimization_barrier(x) if on_cpu() else x
 
 
+def stays_stored() -> bool:
+    """Whether XLA leaves alone what is `stored`: since JAX 0.12; tests/test_jit.py tells."""
+    return on_cpu() and jax.__version_info__ >= (0, 12)
+
+
 def bounded(x: Array, largest: Array) -> Array:
-    """`x`, at most m even where XLA has computed it again; on CPU x is `stored`."""
-    return x if on_cpu() else jnp.minimum(x, largest)
+    """`x`, which is `stored`, at most m even where XLA computes it again."""
+    return x if stays_stored() else jnp.minimum(x, largest)
 
 
 def in_one_axis(x: Array, axes: Axes) -> tuple[Array, int]:

@@ -79,7 +79,9 @@ def exact_total(x: Array, m: Array, axis: int, room: float) -> Array:
 
 def _at_least_the_largest(total: Array, m: Array, room: float) -> Array:
     """`total`, and exp(m - M) where XLA may compute x twice and no class be as large as m."""
-    return total if numerics.on_cpu() else jnp.maximum(total, numerics.exponentials(m, m, room))
+    if numerics.stays_stored():
+        return total
+    return jnp.maximum(total, numerics.exponentials(m, m, room))
 
 
 def at(v: Array, k: Array, axis: int) -> Array:
