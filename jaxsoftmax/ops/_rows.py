@@ -57,7 +57,7 @@ def total(x: Array, m: Array, axis: int, room: float = numerics.ROOM) -> Array:
 
 
 def exact_total(x: Array, m: Array, axis: int, room: float) -> Array:
-    """The same for any `room` of the shift, and to the last bits in rows with a main class too.
+    """The same, to the last bits in rows with a main class too.
 
     Large and small terms are summed apart, which takes two sums of one array, but no search.
     """
@@ -168,7 +168,9 @@ def _likeliest(
 
 def _sum_in_blocks(term: Callable[[Array], Array], x: Array, k: Array, axis: int) -> Array:
     """Σ term(x) over all classes but `k`."""
-    width, number = _width(x.shape[axis]), jnp.maximum(k, 0) // _width(x.shape[axis])
+    width = _width(x.shape[axis])
+    k = k.astype(jnp.int32)  # labels may be int8, which has no room for a width
+    number = jnp.maximum(k, 0) // width
     sums = _block_sums(term(x), width, axis)
     classes, inside = _block(x, number, width, axis)
     left = _left_out(term(inside), _outside(classes, x, axis) | (classes == k))

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsoftmax import log_softmax, softmax_cross_entropy_with_integer_labels
+from jaxsoftmax import log_softmax, softmax, softmax_cross_entropy_with_integer_labels
 
 CLASSES = 37  # four blocks of 8, and one of 5
 RNG = np.random.default_rng(3)
@@ -38,3 +38,17 @@ def test_a_sure_row_is_exact_wherever_the_main_class_is(offset: float) -> None:
     expected = p * rest * bar.diagonal() - p * others(bar.astype(np.float64))
     size = rest + others(np.abs(bar))
     assert np.all(np.abs(np.diagonal(vjp(bar)[0]) - expected) <= 1e-6 * size)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+@pytest.mark.parametrize("classes", [4097, 70_000])
+def test_rows_of_very_many_classes(classes: int, dtype: type) -> None:
+    x = RNG.normal(size=(4, classes)).astype(np.float32)
+    labels = np.array([0, 1, 100, 127], dtype)
+    x[np.arange(4), labels] += [0, 12, 25, 40]
+    e = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
+    of_label = np.arange(classes) == labels[:, None].astype(int)
+    rest = np.sum(np.where(of_label, 0, e), 1) / np.sum(np.where(of_label, e, 0), 1)
+    loss = jax.jit(softmax_cross_entropy_with_integer_labels)(x, labels)
+    np.testing.assert_allclose(loss, np.log1p(rest), rtol=6e-7)
+    np.testing.assert_allclose(jax.jit(softmax)(x), e / e.sum(1, keepdims=True), rtol=6e-7)
