@@ -169,7 +169,6 @@ def _likeliest(
 def _sum_in_blocks(term: Callable[[Array], Array], x: Array, k: Array, axis: int) -> Array:
     """Σ term(x) over all classes but `k`."""
     width = _width(x.shape[axis])
-    k = k.astype(jnp.int32)  # labels may be int8, which has no room for a width
     number = jnp.maximum(k, 0) // width
     sums = _block_sums(term(x), width, axis)
     classes, inside = _block(x, number, width, axis)
