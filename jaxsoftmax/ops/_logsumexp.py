@@ -125,10 +125,10 @@ def _logsumexp(a: Array, *, axis: int) -> tuple[Array, Array, Array]:
     """s; and m and S."""
     wide = numerics.stored(numerics.wide(a))
     m = numerics.row_max(wide, (axis,))
-    # An infinite maximum is the answer, and then comes out of the sum: inf or 0.
+    # An infinite maximum is the answer, and is put back; what is summed need only be finite.
     bounded = numerics.finite(m)
     total = rows.total(wide, bounded, axis)
-    s = numerics.shift(bounded, numerics.ROOM) + jnp.log(total)
+    s = numerics.shift(bounded, numerics.ROOM) + jnp.log(total) + (m - bounded)
     return s.astype(a.dtype), m, total
 
 
