@@ -84,7 +84,6 @@ class _Saved(NamedTuple):
 
 
 def _fwd(x: Array, *, axis: int) -> tuple[Any, _Saved]:
-    x = numerics.stored(x)
     log_p, row = _log_softmax(x, axis=axis)
     kept = Kept(x, row.max, jnp.ones_like(row.total) / row.total)
     return (log_p, row), _Saved(kept, row.main, row.others / row.total)

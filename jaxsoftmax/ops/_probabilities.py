@@ -44,7 +44,7 @@ def mean(kept: Kept, v: Array, axis: int) -> Array:
 @custom_rules
 def _probabilities(x: Array, m: Array, scale: Array, *, axis: int) -> Array:
     del axis
-    return numerics.exponentials(x, m) * scale
+    return numerics.exponentials(numerics.stored(x), m) * scale
 
 
 def _fwd(x: Array, m: Array, scale: Array, *, axis: int) -> tuple[Array, Array]:
@@ -65,7 +65,8 @@ _probabilities.defrules(_fwd, _jvp, _vjp)
 
 @custom_rules
 def _mean(x: Array, m: Array, scale: Array, v: Array, *, axis: int) -> Array:
-    return jnp.sum(numerics.exponentials(x, m) * v, axis, keepdims=True) * scale
+    e = numerics.exponentials(numerics.stored(x), m)
+    return jnp.sum(e * v, axis, keepdims=True) * scale
 
 
 def _mean_fwd(*args: Array, axis: int) -> tuple[Array, tuple[Array, ...]]:
