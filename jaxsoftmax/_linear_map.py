@@ -1,0 +1,129 @@
+"""A linear map that carries its transpose, as one primitive of JAX.
+
+`linear(fun, transpose, residuals, arguments)` is M t, linear in the arguments t, where M depends on
+the residuals r. Each transformation has one thing to say about it:
+
+    evaluate         run the map
+    lower            inline the map
+    batch            vmap the map and its transpose
+    transpose        swap the two
+    differentiate    (∂M/∂r ṙ) t + M ṫ: the map's own code in its residuals, itself in its tangents
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+from jax.interpreters import ad, batching, mlir
+
+# On flat leaves: (residuals, linear arguments) -> results.
+LinearMap = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+
+_linear_p = jax.extend.core.Primitive("linear")
+_linear_p.multiple_results = True
+
+
+def linear(
+    fun: LinearMap, transpose: LinearMap, residuals: Sequence[Any], arguments: Sequence[Any]
+) -> list[Any]:
+    """fun(residuals, arguments), whose transpose in `arguments` is `transpose`."""
+    varying = frozenset[Any]().union(*(_varying(x) for x in (*residuals, *arguments)))
+    # Inside shard_map an argument may be the same on devices where the residuals differ. Its
+    # cotangent is then a sum over these devices, which is the transpose of this cast.
+    arguments = [vary(x, varying) for x in arguments]
+    results: list[Any] = _linear_p.bind(
+        *residuals, *arguments, fun=fun, transpose=transpose, split=len(residuals)
+    )
+    return results
+
+
+def _varying(x: Any) -> frozenset[Any]:
+    return frozenset(jax.typeof(x).manual_axis_type.varying)
+
+
+def vary(x: Any, axes: frozenset[Any]) -> Any:
+    """`x`, cast to vary along `axes` of a shard_map where it does not."""
+    missing = tuple(sorted(axes - _varying(x), key=str))
+    return jax.lax.pcast(x, missing, to="varying") if missing else x
+
+
+def _evaluate(*operands: Any, fun: LinearMap, transpose: LinearMap, split: int) -> list[Any]:
+    del transpose
+    return fun(list(operands[:split]), list(operands[split:]))
+
+
+def _abstract(*avals: Any, **params: Any) -> list[Any]:
+    return list(jax.make_jaxpr(functools.partial(_evaluate, **params))(*avals).out_avals)
+
+
+def _batch(axis: Any, operands: Any, dims: Any, *, fun: Any, transpose: Any, split: int) -> Any:
+    residuals, arguments = operands[:split], operands[split:]
+    if all(dim is None for dim in dims):
+        results = linear(fun, transpose, residuals, arguments)
+        return results, [None] * len(results)
+    arguments = [
+        batching.bdim_at_front(x, dim, axis.size)
+        for x, dim in zip(arguments, dims[split:], strict=True)
+    ]
+    vmap = functools.partial(
+        jax.vmap,
+        in_axes=(list(dims[:split]), 0),
+        axis_size=axis.size,
+        axis_name=axis.name if isinstance(axis.name, str) else None,
+        spmd_axis_name=axis.spmd_name,
+    )
+    results = linear(vmap(fun), vmap(transpose), residuals, arguments)
+    return results, [0] * len(results)
+
+
+def _differentiate(
+    operands: Any, tangents: Any, *, fun: LinearMap, transpose: LinearMap, split: int
+) -> Any:
+    residuals, arguments = operands[:split], operands[split:]
+    results = linear(fun, transpose, residuals, arguments)
+    terms = []
+
+    # M ṫ term
+    if any(_known(t) for t in tangents[split:]):
+        dots = [ad.instantiate_zeros(t) for t in tangents[split:]]
+        terms.append(linear(fun, transpose, residuals, dots))
+
+    # (∂M/∂r ṙ) t term
+    moving = [i for i, t in enumerate(tangents[:split]) if _known(t)]
+    if moving:
+
+        def in_residuals(*values: Any) -> list[Any]:
+            moved = dict(zip(moving, values, strict=True))
+            return fun([moved.get(i, r) for i, r in enumerate(residuals)], arguments)
+
+        primals = [residuals[i] for i in moving]
+        terms.append(jax.jvp(in_residuals, primals, [tangents[i] for i in moving])[1])
+
+    return results, [
+        functools.reduce(ad.add_jaxvals, column) for column in zip(*terms, strict=True)
+    ]
+
+
+def _known(tangent: Any) -> bool:
+    return type(tangent) is not ad.Zero and jnp.result_type(tangent) != jax.dtypes.float0
+
+
+def _transpose(
+    bars: Any, *operands: Any, fun: LinearMap, transpose: LinearMap, split: int
+) -> list[Any]:
+    residuals = operands[:split]
+    bars = [ad.instantiate_zeros(bar) for bar in bars]
+    return [None] * split + linear(transpose, fun, residuals, bars)
+
+
+_linear_p.def_impl(_evaluate)
+_linear_p.def_abstract_eval(_abstract)
+ad.primitive_jvps[_linear_p] = _differentiate
+ad.primitive_transposes[_linear_p] = _transpose
+batching.fancy_primitive_batchers[_linear_p] = _batch
+mlir.register_lowering(_linear_p, mlir.lower_fun(_evaluate, multiple_results=True))
