@@ -60,9 +60,14 @@ def stored(x: Array) -> Array:
     return lax.optimization_barrier(x) if on_cpu() else x
 
 
+def is_new() -> bool:
+    """Whether the XLA of this JAX is not that of 0.10, which sums and stores in other ways."""
+    return bool(jax.__version_info__ >= (0, 12))
+
+
 def stays_stored() -> bool:
-    """Whether XLA leaves alone what is `stored`: since JAX 0.12; tests/test_jit.py tells."""
-    return on_cpu() and jax.__version_info__ >= (0, 12)
+    """Whether XLA leaves alone what is `stored`; tests/test_jit.py tells."""
+    return on_cpu() and is_new()
 
 
 def bounded(x: Array, largest: Array) -> Array:

@@ -119,7 +119,11 @@ def cross_entropy(t: Array, x: Array, m: Array, log_total: Array, axis: int) -> 
     # Two sums of plain products without a common term, of which XLA:CPU writes out nothing.
     limit = numerics.largest_number(x)
     minus_log_p = log_total[None] - numerics.shifted(x[None], m[None])
-    loss = jnp.sum(t[None] * jnp.minimum(minus_log_p, limit), axis + 1, keepdims=True)[0]
+    terms = t[None] * jnp.minimum(minus_log_p, limit)
+    if not numerics.is_new():  # where one sum of products is slow, and rounds more
+        for width in (_width(x.shape[axis]), 8):
+            terms = _block_sums(terms, width, axis + 1)
+    loss = jnp.sum(terms, axis + 1, keepdims=True)[0]
     # Positive only where x is -inf, or as good as; finite, so that t = 0 makes it 0.
     beyond = jnp.minimum(-x, limit) - numerics.largest_number(x, 1 - 2**-20)
     lost = jnp.sum(t * jnp.maximum(beyond, jnp.zeros((), x.dtype)), axis, keepdims=True)
