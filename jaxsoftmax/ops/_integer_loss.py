@@ -139,9 +139,9 @@ def _value_and_gradient_jvp(
         loss = integer_loss(x, label, beta, alpha, keep, axis=axis, z_loss=z_loss)
         seen = x if keep is None else jnp.where(keep, x, jnp.zeros_like(x))
         t = numerics.is_class(label, x, axis).astype(x.dtype)
-        factor = jnp.ones((), x.dtype)
+        factor = jnp.where(numerics.exists(label, x, axis), jnp.ones_like(m), jnp.nan)
         if beta is not None:
-            t, factor = beta * t, beta
+            t, factor = beta * t, beta * factor
         if alpha is not None:
             t, factor = t + alpha, factor + jnp.sum(alpha, axis, keepdims=True)
         if z_loss:

@@ -199,22 +199,25 @@ def is_class(y: Array, x: Array, axis: int) -> Array:
     return lax.broadcasted_iota(y.dtype, x.shape, axis, out_sharding=_placed(x)) == y
 
 
+def exists(y: Array, x: Array, axis: int) -> Array:
+    """Whether `y` is one of the classes of `x`."""
+    return (y >= 0) & (y < x.shape[axis])
+
+
 def one_hot(y: Array, x: Array, axis: int) -> Array:
     """The distribution that is certain of class `y`; NaN in rows where `y` is not a class."""
-    valid = (y >= 0) & (y < x.shape[axis])
-    return jnp.where(valid, is_class(y, x, axis).astype(x.dtype), jnp.full_like(x, jnp.nan))
+    label = is_class(y, x, axis).astype(x.dtype)
+    return jnp.where(exists(y, x, axis), label, jnp.full_like(x, jnp.nan))
 
 
 def pick(x: Array, y: Array, axis: int) -> Array:
     """x at class `y`, NaN where `y` is not a class; the class axis is kept with length 1."""
-    classes = x.shape[axis]
-    valid = (y >= 0) & (y < classes)
     if is_sharded(x, axis):
         # A gather would cross devices; one term of this sum is not 0.
         found = jnp.sum(jnp.where(is_class(y, x, axis), x, jnp.zeros_like(x)), axis, keepdims=True)
     else:
-        found = jnp.take_along_axis(x, jnp.clip(y, 0, classes - 1), axis, mode="clip")
-    return jnp.where(valid, found, jnp.full_like(found, jnp.nan))
+        found = jnp.take_along_axis(x, jnp.clip(y, 0, x.shape[axis] - 1), axis, mode="clip")
+    return jnp.where(exists(y, x, axis), found, jnp.full_like(found, jnp.nan))
 
 
 def _placed(x: Array) -> NamedSharding | None:

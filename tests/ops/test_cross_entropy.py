@@ -123,3 +123,17 @@ def test_softmax_then_loss_has_the_derivative_of_the_fused_loss(labels: Any, x64
     fused = [softmax_cross_entropy, softmax_cross_entropy_with_integer_labels][labels.ndim == 1]
     chained = jax.jacobian(lambda x: cross_entropy(softmax(x), labels))
     assert_same(chained(X), jax.jacobian(fused)(X, labels), rtol=1e-13)
+
+
+@pytest.mark.parametrize("class_weights", [None, CLASS_WEIGHTS])
+def test_the_hessian_of_a_label_that_is_no_class_is_nan_in_its_row(class_weights: Any) -> None:
+    labels = np.array([-1, 3, 4])
+
+    def total(x: Any) -> Any:
+        loss = softmax_cross_entropy_with_integer_labels
+        return jnp.sum(loss(x, labels, class_weights=class_weights))
+
+    hessian = jax.jit(jax.hessian(total))(X.astype(np.float32))
+    of_rows = np.moveaxis(np.diagonal(hessian, axis1=0, axis2=2), -1, 0)
+    np.testing.assert_array_equal(np.isnan(of_rows).all((1, 2)), [True, False, True])
+    assert np.isfinite(of_rows[1]).all()
