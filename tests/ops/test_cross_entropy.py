@@ -33,16 +33,17 @@ EVERYTHING: dict[str, Any] = {
     "logit_softcap": 1.5,
     "class_weights": CLASS_WEIGHTS,
 }
-# Together they take every way through the rules: with each option and without, in few programs.
 OPTIONS: dict[str, dict[str, Any]] = {
     "no option": {},
     "where": {"where": MASK},
-    "smoothed, capped, z-loss": {"label_smoothing": 0.2, "logit_softcap": 1.5, "z_loss": 0.3},
+    "label_smoothing": {"label_smoothing": 0.2},
+    "z_loss": {"z_loss": 0.3},
+    "logit_softcap": {"logit_softcap": 1.5},
     "class_weights": {"class_weights": CLASS_WEIGHTS},
     "everything": EVERYTHING,
 }
 # Batching maps arrays: those without options, and all those that options can add.
-MAPPED = ("no option", "everything")
+MAPPED = ("no option", "everything", "ignore_index")
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -51,9 +52,9 @@ def test_rules_with_distributions(name: str) -> None:
     assert_rules(loss, X, TARGETS, oracle=expected, vmap=name in MAPPED, **OPTIONS[name])
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", [*OPTIONS, "ignore_index"])
 def test_rules_with_classes(name: str) -> None:
-    options = OPTIONS[name] | ({"ignore_index": 3} if name == "everything" else {})
+    options = OPTIONS.get(name, EVERYTHING | {"ignore_index": 3})
     loss, expected = softmax_cross_entropy_with_integer_labels, oracle.softmax_cross_entropy
     assert_rules(loss, X, LABELS, oracle=expected, vmap=name in MAPPED, **options)
 
