@@ -1,7 +1,7 @@
 r"""Logarithm of a sum of exponentials.
 
 Notation   a exponents, b weights, s = logsumexp(a), p = softmax(a); Σ over `axis`.
-Primal     s = m + log S,  S = Σ exp(a - m),  m = max a
+Primal     s = M + log S,  S = Σ exp(a - M),  m = max a,  M its shift (`_numerics`)
 Jacobian   ∂s/∂aⱼ = pⱼ,  Hessian diag(p) - p pᵀ
 JVP        ṡ = Σ p∘ȧ
 VJP        ā = p s̄

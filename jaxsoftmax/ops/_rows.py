@@ -9,7 +9,7 @@ before the sum makes XLA:CPU write out what is summed. So the classes are summed
 and the block with the class is summed once more without it, from the few numbers of that block.
 Two levels also round less than one, and they find the main class, the one with at least half of the
 probability, if there is one: the block of the largest sum holds it, so nothing is searched but the
-blocks and that one of them.
+blocks and that one of them. Softmax needs only the sum, whole: `exact_total`.
 """
 
 from __future__ import annotations

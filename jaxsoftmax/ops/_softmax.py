@@ -1,7 +1,7 @@
 r"""Softmax.
 
 Notation   x logits, p = softmax(x); ẋ, ṗ tangents; x̄, p̄ cotangents; ∘ elementwise; Σ over `axis`.
-Primal     p = e / Σe,  e = exp(x - m),  m = max x
+Primal     p = e / Σe,  e = exp(x - M),  m = max x,  M its shift (`_numerics`)
 Jacobian   ∂pᵢ/∂xⱼ = pᵢ (δᵢⱼ - pⱼ),  J = diag(p) - p pᵀ = Jᵀ
 JVP        ṗ = p ∘ (ẋ - Σ p∘ẋ)
 VJP        x̄ = p ∘ (p̄ - Σ p∘p̄)                the same map, since J = Jᵀ
