@@ -10,12 +10,13 @@ Saved      a, x: each block is computed again, so no mode and no order holds mor
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxsoftmax.autodiff import custom_rules
 
@@ -60,33 +61,46 @@ def stream(*args: Any, body: Body, cut: Flags, size: int) -> tuple[Any, Any]:
     return sums, results
 
 
+# The places from which a block takes neighbouring rows, at most.
+_PLACES = 64
+
+
 def _scan(at: Body, rows: Any, count: int, varying: tuple[Any, ...]) -> tuple[Any, Any]:
     """`at` of `count` blocks.
 
-    A block is every count-th row. Of rows on several devices each block then has some of each;
-    neighbours would all have to be moved from the device whose turn it is.
+    A block takes as many neighbouring rows from each of several places, a power of two. Of rows on
+    that many devices each block then has some of each, where one run of neighbours would have to be
+    moved from the device whose turn it is; and single rows would touch all pages of memory in every
+    block.
     """
-    blocks = jax.tree.map(lambda a: a.reshape(-1, count, *a.shape[1:]), rows)
+    number = jax.tree.leaves(rows)[0].shape[0]
+    places = math.gcd(number // count, _PLACES)
+    blocks = jax.tree.map(lambda a: a.reshape(places, count, -1, *a.shape[1:]), rows)
 
     def block(i: Any) -> Any:
-        return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, i, 1, keepdims=False), blocks)
+        def of(a: Array) -> Array:
+            part = lax.dynamic_index_in_dim(a, i, 1, keepdims=False)
+            return part.reshape(-1, *a.shape[3:])
+
+        return jax.tree.map(of, blocks)
 
     def step(i: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        def put(a: Array, b: Array) -> Array:
+            return lax.dynamic_update_index_in_dim(a, b.reshape(places, -1, *b.shape[1:]), i, 1)
+
         sums, results = at(block(i))
-        return (
-            jax.tree.map(jnp.add, carry[0], sums),
-            jax.tree.map(
-                lambda a, b: lax.dynamic_update_index_in_dim(a, b, i, 1), carry[1], results
-            ),
-        )
+        return jax.tree.map(jnp.add, carry[0], sums), jax.tree.map(put, carry[1], results)
 
     sums, results = jax.eval_shape(at, block(0))
     sums = jax.tree.map(lambda a: zeros_varying(a.shape, a.dtype, varying), sums)
     results = jax.tree.map(
-        lambda a: zeros_varying((a.shape[0], count, *a.shape[1:]), a.dtype, varying), results
+        lambda a: zeros_varying(
+            (places, count, a.shape[0] // places, *a.shape[1:]), a.dtype, varying
+        ),
+        results,
     )
     sums, results = lax.fori_loop(0, count, step, (sums, results))
-    return sums, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), results)
+    return sums, jax.tree.map(lambda a: a.reshape(-1, *a.shape[3:]), results)
 
 
 def varying_axes(args: Any) -> tuple[Any, ...]:

@@ -91,7 +91,7 @@ def _local_loss(given: Given, job: Job) -> tuple[Array, LossStats | None]:
     flat = _flat(Given(*varying(given, axes)), batch)
     masks = _masks(flat, job)
     block = job.sizes.rows(rows, classes, job.dtype)
-    may_cut = not job.classes and not mesh.is_automatic()
+    may_cut = not job.classes and not mesh.is_automatic(*given)
     tile = job.sizes.tile(rows, classes, job.dtype) if may_cut else None
     plan = Plan(job.options, block, jnp.dtype(job.dtype), job.stats, job.classes, tile)
     if job.reduction == "none":

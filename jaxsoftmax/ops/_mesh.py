@@ -80,11 +80,14 @@ def layout(
     return Layout(mesh, of_batch, of_classes)
 
 
-def is_automatic() -> bool:
-    """Whether XLA may spread arrays as it likes, so that no axis should be cut into pieces."""
-    mesh = jax.sharding.get_abstract_mesh()
-    kinds = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
-    return any(size > 1 and kind == AxisType.Auto for size, kind in kinds)
+def is_automatic(*arrays: Any) -> bool:
+    """Whether XLA may spread these arrays over devices as it likes: their types, or the context."""
+    meshes = [jax.typeof(a).sharding.mesh for a in arrays if a is not None]
+    return any(
+        size > 1 and kind == AxisType.Auto
+        for mesh in (*meshes, jax.sharding.get_abstract_mesh())
+        for size, kind in zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    )
 
 
 def _places(axes: Axes, batch: int) -> list[Any]:

@@ -16,8 +16,12 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from jaxsoftmax.autodiff import custom_rules
+
+from . import _numerics as numerics
+from ._mesh import is_automatic
 
 
 def product_dtype(a: Any, b: Any) -> Any:
@@ -37,9 +41,37 @@ def product(a: Array, b: Array, *, over: tuple[int, int], dtype: Any) -> Array:
       over: the axis of `a` and the axis of `b` to sum over.
       dtype: both are rounded to it before they are multiplied.
     """
-    numbers = (((over[0],), (over[1],)), ((), ()))
     wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
-    return lax.dot_general(a.astype(dtype), b.astype(dtype), numbers, preferred_element_type=wide)
+
+    def dot(a: Array, b: Array, i: int, j: int) -> Array:
+        numbers = (((i,), (j,)), ((), ()))
+        return lax.dot_general(a, b, numbers, preferred_element_type=wide)
+
+    a, b = a.astype(dtype), b.astype(dtype)
+    if over == (0, 0) and _is_better_written_out(a, b):
+        return _by_rows(dot(_by_rows(a.T), b, 1, 0))
+    return dot(a, b, *over)
+
+
+# Measured on CPU (docs/performance.md): a sum over the rows of both takes twice as long where they
+# are half types, which XLA then widens, and a third longer where they are not and B is that many
+# times as wide.
+_MANY_TIMES = 32
+
+
+def _is_better_written_out(a: Array, b: Array) -> bool:
+    """Whether Aᵀ B is faster with Aᵀ in memory. XLA must not spread them over devices."""
+    if not numerics.on_cpu() or is_automatic(a, b):
+        return False
+    return jnp.finfo(a.dtype).bits == 16 or b.shape[1] >= _MANY_TIMES * a.shape[1]
+
+
+def _by_rows(a: Array) -> Array:
+    """`a` with its rows in memory: XLA would make a transpose part of the product, before or after.
+
+    For half types it must be both: a product that has its transpose folded in later has no kernel.
+    """
+    return with_layout_constraint(a, Layout((0, 1)))
 
 
 def _fwd(
