@@ -41,7 +41,7 @@ def distribution_loss(x: Array, t: Array, keep: Array | None, *, axis: int, z_lo
 
 def _loss(x: Array, t: Array, keep: Array | None, row: rows.Row, axis: int, z_loss: float) -> Array:
     """L from what is known of the row."""
-    loss = rows.cross_entropy(t, x, row.max, row.log_total, axis)
+    loss = rows.cross_entropy(t, x, row.max, row.log_total, axis, masked=keep is not None)
     if z_loss:
         loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.max + row.log_total)
     return loss if keep is None else jnp.where(keep, loss, jnp.zeros_like(loss))

@@ -160,7 +160,9 @@ def _total(x: Array, target: Target, row: _Row, axis: int, z_loss: float) -> Arr
     """L from what is known of the row."""
     loss = row.nll if target.beta is None else target.beta * row.nll
     if target.alpha is not None:
-        loss = loss + rows.cross_entropy(target.alpha, x, row.m, row.log_total, axis)
+        masked = target.keep is not None
+        rest = rows.cross_entropy(target.alpha, x, row.m, row.log_total, axis, masked=masked)
+        loss = loss + rest
     if z_loss:
         loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.m + row.log_total)
     return loss if target.keep is None else jnp.where(target.keep, loss, jnp.zeros_like(loss))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -45,12 +46,15 @@ def loss_stats(x: Array, labels: Array, keep: Array | None) -> LossStats:
     largest = numerics.row_max(x, (1,))
     row = rows.statistics(x, largest, 1)
     p = numerics.exponentials(x, largest) / row.total
-    entropy = rows.cross_entropy(p, x, largest, row.log_total, 1)
+    cross_entropy = partial(
+        rows.cross_entropy, x=x, m=largest, log_total=row.log_total, axis=1, masked=keep is not None
+    )
+    entropy = cross_entropy(p)
     if arguments.are_classes(labels):
         nll = integer_loss(x, labels, None, None, keep, axis=1, z_loss=0.0)
     else:
         t = lax.stop_gradient(labels).astype(x.dtype)
-        nll = rows.cross_entropy(t, x, largest, row.log_total, 1)
+        nll = cross_entropy(t)
     prediction = jnp.argmax(x, 1, keepdims=True).astype(x.dtype)
     return _of_rows(keep, largest + row.log_total, -nll, prediction, entropy)
 

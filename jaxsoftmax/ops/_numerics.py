@@ -35,6 +35,8 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from ._mesh import is_automatic
+
 Axes = tuple[int, ...]
 
 
@@ -229,6 +231,11 @@ def _placed(x: Array) -> NamedSharding | None:
 def is_sharded(x: Array, axis: int) -> bool:
     """Whether the type says so: on a mesh with explicit axes, where a gather is an error."""
     return jax.typeof(x).sharding.spec[axis] is not None
+
+
+def is_spread(x: Array) -> bool:
+    """Whether `x` lies on several devices, or may do so where XLA decides."""
+    return _placed(x) is not None or is_automatic(x)
 
 
 def softcap(x: Array, cap: float) -> Array:

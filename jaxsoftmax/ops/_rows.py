@@ -21,6 +21,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.custom_batching import custom_vmap
 
 from . import _numerics as numerics
 
@@ -111,23 +112,50 @@ def exponentials_without(x: Array, m: Array, k: Array, axis: int) -> Array:
     return jnp.sum(numerics.without_class(e(x), k, axis), axis, keepdims=True)
 
 
-def cross_entropy(t: Array, x: Array, m: Array, log_total: Array, axis: int) -> Array:
-    """-Σ t∘ℓ, ℓ = (x - m) - log_total, where ℓ = -inf counts for nothing with t = 0."""
+def cross_entropy(
+    t: Array, x: Array, m: Array, log_total: Array, axis: int, *, masked: bool
+) -> Array:
+    """-Σ t∘ℓ, ℓ = (x - m) - log_total, where ℓ = -inf counts for nothing with t = 0.
+
+    Args:
+      masked: whether impossible classes are to be expected.
+    """
     if not is_long(x, axis):
         terms = t * (log_total - numerics.shifted(x, m))
         return jnp.sum(_left_out(terms, t == 0), axis, keepdims=True)
-    # Two sums of plain products without a common term, of which XLA:CPU writes out nothing.
-    limit = numerics.largest_number(x)
-    minus_log_p = log_total[None] - numerics.shifted(x[None], m[None])
-    terms = t[None] * jnp.minimum(minus_log_p, limit)
-    if not numerics.is_new():  # where one sum of products is slow, and rounds more
-        for width in (_width(x.shape[axis]), 8):
-            terms = _block_sums(terms, width, axis + 1)
-    loss = jnp.sum(terms, axis + 1, keepdims=True)[0]
-    # Positive only where x is -inf, or as good as; finite, so that t = 0 makes it 0.
-    beyond = jnp.minimum(-x, limit) - numerics.largest_number(x, 1 - 2**-20)
-    lost = jnp.sum(t * jnp.maximum(beyond, jnp.zeros((), x.dtype)), axis, keepdims=True)
-    return loss + jnp.where(lost > 0, jnp.full_like(loss, jnp.inf), jnp.zeros_like(loss))
+
+    def without_impossible() -> Array:
+        # Two sums of plain products without a common term, of which XLA:CPU writes out nothing.
+        limit = numerics.largest_number(x)
+        minus_log_p = log_total[None] - numerics.shifted(x[None], m[None])
+        terms = t[None] * jnp.minimum(minus_log_p, limit)
+        if not numerics.is_new():  # where one sum of products is slow, and rounds more
+            for width in (_width(x.shape[axis]), 8):
+                terms = _block_sums(terms, width, axis + 1)
+        loss = jnp.sum(terms, axis + 1, keepdims=True)[0]
+        # Positive only where x is -inf, or as good as; finite, so that t = 0 makes it 0.
+        beyond = jnp.minimum(-x, limit) - numerics.largest_number(x, 1 - 2**-20)
+        lost = jnp.sum(t * jnp.maximum(beyond, jnp.zeros((), x.dtype)), axis, keepdims=True)
+        return loss + jnp.where(lost > 0, jnp.full_like(loss, jnp.inf), jnp.zeros_like(loss))
+
+    # To ask all rows would take a collective; and older JAX writes out what both ways share.
+    if masked or numerics.is_spread(x) or not numerics.is_new():
+        return without_impossible()
+    # 0 * inf is NaN, and nothing else that is summed here becomes NaN without being so already.
+    loss = jnp.sum(t * (log_total - numerics.shifted(x, m)), axis, keepdims=True)
+    mended = lax.cond(_any_nan(loss), without_impossible, lambda: loss)
+    return jnp.where(jnp.isnan(loss), mended, loss)
+
+
+@custom_vmap
+def _any_nan(x: Array) -> Array:
+    return jnp.any(jnp.isnan(x))
+
+
+@_any_nan.def_vmap
+def _any_nan_of_all(size: int, batched: list[bool], x: Array) -> tuple[Array, bool]:
+    """Of all that `vmap` maps over, so that a condition on it remains one."""
+    return _any_nan(x), False
 
 
 # ------------------------------------------------------------------------------------------------

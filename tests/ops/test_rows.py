@@ -4,7 +4,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsoftmax import log_softmax, softmax, softmax_cross_entropy_with_integer_labels
+from jaxsoftmax import (
+    log_softmax,
+    softmax,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+)
+from jaxsoftmax.ops import _numerics as numerics
 
 CLASSES = 37  # four blocks of 8, and one of 5
 RNG = np.random.default_rng(3)
@@ -52,3 +58,19 @@ def test_rows_of_very_many_classes(classes: int, dtype: type) -> None:
     loss = jax.jit(softmax_cross_entropy_with_integer_labels)(x, labels)
     np.testing.assert_allclose(loss, np.log1p(rest), rtol=6e-7)
     np.testing.assert_allclose(jax.jit(softmax)(x), e / e.sum(1, keepdims=True), rtol=6e-7)
+
+
+@pytest.mark.parametrize("of", [softmax_cross_entropy, jax.vmap(softmax_cross_entropy)])
+def test_impossible_classes_cost_and_change_nothing_elsewhere(of) -> None:
+    """0 times infinity is left out in the rows that have it; whether one has is asked once."""
+    x = RNG.normal(size=(6, CLASSES)).astype(np.float32)
+    t = RNG.uniform(size=x.shape).astype(np.float32)
+    impossible, none = x.copy(), t.copy()
+    impossible[2:4, 5], none[2, 5] = -np.inf, 0
+    program = jax.jit(of).lower(x, t).compile()
+    if numerics.is_new():
+        assert " conditional(" in program.as_text()
+    possible, loss = np.asarray(program(x, t)), np.asarray(program(impossible, none))
+    np.testing.assert_array_equal(loss[[0, 1, 4, 5]], possible[[0, 1, 4, 5]])
+    without = np.delete(x[2], 5), np.delete(t[2], 5)
+    np.testing.assert_allclose(loss[2:4], [softmax_cross_entropy(*without), np.inf], rtol=1e-6)
