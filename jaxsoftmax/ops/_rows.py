@@ -96,7 +96,9 @@ def sum_without(v: Array, k: Array, axis: int) -> Array:
     if not is_long(v, axis):
         left = _left_out(v, numerics.is_class(k, v, axis))
         return jnp.sum(left, axis, keepdims=True)
-    return _sum_in_blocks(lambda v: v, v, k, axis)
+    if v.shape[axis] > _VERY_LONG:
+        return _sum_in_blocks(lambda v: v, v, k, axis)
+    return jnp.sum(numerics.without_class(v, k, axis), axis, keepdims=True)
 
 
 def exponentials_without(x: Array, m: Array, k: Array, axis: int) -> Array:
@@ -117,8 +119,7 @@ def cross_entropy(
 ) -> Array:
     """-Σ t∘ℓ, ℓ = (x - m) - log_total, where ℓ = -inf counts for nothing with t = 0.
 
-    Args:
-      masked: whether impossible classes are to be expected.
+    Where impossible classes are to be expected, rows are `masked`.
     """
     if not is_long(x, axis):
         terms = t * (log_total - numerics.shifted(x, m))
