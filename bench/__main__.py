@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import gates, machine, plots, report, results, runner
+from bench import gates, goals, machine, plots, report, results, runner
 
 FOLDER = Path(__file__).parent
 # A file or a pipe has no width; it gets the whole table.
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _compare(*options.compare)
         if options.smoke:
             return _smoke()
+        if options.goals:
+            return goals.main(CONSOLE)
         return _measure("full" if options.full else "quick", options.only)
     except ValueError as reason:
         print(reason, file=sys.stderr)
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--quick", action="store_true", help="two minutes; this is the default")
     what.add_argument("--full", action="store_true", help="more and larger cases, longer each")
     what.add_argument("--smoke", action="store_true", help="what CI asks: exact gates, no report")
+    what.add_argument("--goals", action="store_true", help="the figures to be reached; six minutes")
     what.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="what changed between two result files"
     )

@@ -33,18 +33,23 @@ class Kept(NamedTuple):
 
 def probabilities(kept: Kept, axis: int) -> Array:
     """softmax(x), in float32 or wider."""
-    return _probabilities(numerics.wide(kept.x), kept.max, kept.scale, axis=axis)
+    return _probabilities(_wide(kept.x), kept.max, kept.scale, axis=axis)
 
 
 def mean(kept: Kept, v: Array, axis: int) -> Array:
     """Σ p∘v."""
-    return _mean(numerics.wide(kept.x), kept.max, kept.scale, v, axis=axis)
+    return _mean(_wide(kept.x), kept.max, kept.scale, v, axis=axis)
+
+
+def _wide(x: Array) -> Array:
+    """The logits as the functions that saved them see them, so that XLA need not do so again."""
+    return numerics.wide(numerics.stored(x))
 
 
 @custom_rules
 def _probabilities(x: Array, m: Array, scale: Array, *, axis: int) -> Array:
     del axis
-    return numerics.exponentials(numerics.stored(x), m) * scale
+    return numerics.exponentials(x, m) * scale
 
 
 def _fwd(x: Array, m: Array, scale: Array, *, axis: int) -> tuple[Array, Array]:
@@ -65,7 +70,7 @@ _probabilities.defrules(_fwd, _jvp, _vjp)
 
 @custom_rules
 def _mean(x: Array, m: Array, scale: Array, v: Array, *, axis: int) -> Array:
-    e = numerics.exponentials(numerics.stored(x), m)
+    e = numerics.exponentials(x, m)
     return jnp.sum(e * v, axis, keepdims=True) * scale
 
 

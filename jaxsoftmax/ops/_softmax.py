@@ -107,7 +107,7 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
 
 @custom_rules
 def _softmax(x: Array, *, axis: int) -> Array:
-    wide = numerics.stored(numerics.wide(x))
+    wide = numerics.wide(numerics.stored(x))
     m = numerics.row_max(wide, (axis,))
     # The smallest entries are results too. The more room, the fewer of them are rounded.
     room = numerics.most_room(wide, axis)
