@@ -226,8 +226,8 @@ def on_features() -> Iterator[Goal]:
 def main(console: Console) -> int:
     """Measures all goals, shows them one by one, and writes them beside the other results."""
     head = (
-        "Written by `./run bench --goals`: medians over rounds that time both in turns, with a 95 % "
-        "interval. Above 1× this package is faster."
+        "Written by `./run bench --goals`: medians over rounds that time both in turns, with a "
+        "95 % interval. Above 1× this package is faster."
     )
     lines = [
         f"# The goals on {machine.describe()['name']}, JAX {jax.__version__}",

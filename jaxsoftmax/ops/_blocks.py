@@ -79,14 +79,16 @@ def _scan(at: Body, rows: Any, count: int, varying: tuple[Any, ...]) -> tuple[An
 
     def block(i: Any) -> Any:
         def of(a: Array) -> Array:
-            part = lax.dynamic_index_in_dim(a, i, 1, keepdims=False)
+            part: Array = lax.dynamic_index_in_dim(a, i, 1, keepdims=False)
             return part.reshape(-1, *a.shape[3:])
 
         return jax.tree.map(of, blocks)
 
     def step(i: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         def put(a: Array, b: Array) -> Array:
-            return lax.dynamic_update_index_in_dim(a, b.reshape(places, -1, *b.shape[1:]), i, 1)
+            part = b.reshape(places, -1, *b.shape[1:])
+            joined: Array = lax.dynamic_update_index_in_dim(a, part, i, 1)
+            return joined
 
         sums, results = at(block(i))
         return jax.tree.map(jnp.add, carry[0], sums), jax.tree.map(put, carry[1], results)

@@ -7,6 +7,9 @@ Arguments are checked, options resolved (`_options`), and a rule applied: of log
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -75,7 +78,7 @@ def softmax_cross_entropy(
     axis = arguments.single(axes, x)
     x, t, mask = (arguments.merge(value, axes) for value in (x, t, mask))
     x, keep = options.logits(x, mask, axis)
-    t = options.distribution(t.astype(x.dtype), mask, weights, axis)
+    t = options.distribution(t.astype(jax.eval_shape(numerics.wide, x).dtype), mask, weights, axis)
     return jnp.squeeze(distribution_loss(x, t, keep, axis=axis, z_loss=options.z_loss), axis)
 
 
@@ -144,7 +147,8 @@ def softmax_cross_entropy_with_integer_labels(
     x, mask = (arguments.merge(value, axes) for value in (x, mask))
     y = jnp.expand_dims(y, axis)
     x, alive = options.logits(x, mask, axis)
-    target = options.target(y, x, mask, alive, weights, ignore_index, axis)
+    like: Any = jax.eval_shape(numerics.wide, x)
+    target = options.target(y, like, mask, alive, weights, ignore_index, axis)
     return jnp.squeeze(integer_loss(x, *target, axis=axis, z_loss=options.z_loss), axis)
 
 

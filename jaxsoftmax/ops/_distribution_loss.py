@@ -33,9 +33,9 @@ from ._probabilities import Kept, probabilities
 
 @custom_rules
 def distribution_loss(x: Array, t: Array, keep: Array | None, *, axis: int, z_loss: float) -> Array:
-    """L of every row, the class axis kept with length 1; x and t in float32 or wider."""
+    """L of every row, in float32 or wider as t is, the class axis kept with length 1."""
     x, t = numerics.stored(_seen(x, keep)), numerics.stored(t)
-    row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
+    row = rows.statistics(x, numerics.wide(numerics.row_max(x, (axis,))), axis)
     return _loss(x, t, keep, row, axis, z_loss)
 
 
@@ -43,7 +43,7 @@ def _loss(x: Array, t: Array, keep: Array | None, row: rows.Row, axis: int, z_lo
     """L from what is known of the row."""
     loss = rows.cross_entropy(t, x, row.max, row.log_total, axis, masked=keep is not None)
     if z_loss:
-        loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.max + row.log_total)
+        loss = loss + jnp.asarray(z_loss, loss.dtype) * jnp.square(row.max + row.log_total)
     return loss if keep is None else jnp.where(keep, loss, jnp.zeros_like(loss))
 
 
@@ -53,7 +53,7 @@ def _value_and_gradient(
 ) -> tuple[Array, Array, Array, Array]:
     """L and g, from one set of statistics; m and p / exp(x - M), which carry no derivative."""
     x = numerics.stored(_seen(x, keep))
-    row = rows.statistics(x, numerics.row_max(x, (axis,)), axis)
+    row = rows.statistics(x, numerics.wide(numerics.row_max(x, (axis,))), axis)
     others = rows.sum_without(t, row.main, axis)
     mass = others + rows.at(t, row.main, axis)
     loss = _loss(x, t, keep, row, axis, z_loss)
@@ -65,7 +65,7 @@ def _value_and_gradient(
     at_main = others - mass * (row.others / row.total)
     g = jnp.where(numerics.is_class(row.main, x, axis), at_main, mass * p - t)
     if z_loss:
-        g = g + jnp.asarray(2 * z_loss, x.dtype) * (row.max + row.log_total) * p
+        g = g + jnp.asarray(2 * z_loss, g.dtype) * (row.max + row.log_total) * p
     return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g)), row.max, scale
 
 
@@ -82,8 +82,8 @@ def _value_and_gradient_jvp(
         seen = _seen(x, keep)
         factor = jnp.sum(t, axis, keepdims=True)
         if z_loss:
-            s = logsumexp(seen, axis, keepdims=True)
-            factor = factor + jnp.asarray(2 * z_loss, x.dtype) * s
+            s = logsumexp(numerics.wide(seen), axis, keepdims=True)
+            factor = factor + jnp.asarray(2 * z_loss, m.dtype) * s
         g = factor * probabilities(Kept(seen, numerics.stored(m), scale), axis) - t
         return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g))
 
@@ -100,6 +100,7 @@ def _seen(x: Array, keep: Array | None) -> Array:
 class _Saved(NamedTuple):
     gradient: Array
     minus_log_p: Array | None
+    dtype: numerics.DType  # of the logits
 
 
 def _fwd(
@@ -112,10 +113,10 @@ def _fwd(
     perturbed: tuple[bool, ...],
 ) -> tuple[Array, _Saved]:
     loss, gradient, _, _ = _value_and_gradient(axis, z_loss, x, t, keep)
-    minus_log_p = -log_softmax(_seen(x, keep), axis) if perturbed[1] else None
+    minus_log_p = -log_softmax(numerics.wide(_seen(x, keep)), axis) if perturbed[1] else None
     if minus_log_p is not None and keep is not None:
         minus_log_p = jnp.where(keep, minus_log_p, jnp.zeros_like(minus_log_p))
-    return loss, _Saved(gradient, minus_log_p)
+    return loss, _Saved(gradient, minus_log_p, numerics.DType(x.dtype.name))
 
 
 def _jvp(
@@ -129,7 +130,7 @@ def _jvp(
 ) -> Array:
     terms = []
     if x_dot is not None:
-        terms.append(jnp.sum(saved.gradient * x_dot, axis, keepdims=True))
+        terms.append(jnp.sum(saved.gradient * numerics.wide(x_dot), axis, keepdims=True))
     if t_dot is not None and saved.minus_log_p is not None:
         product = numerics.scaled(saved.minus_log_p, t_dot)
         terms.append(jnp.sum(product, axis, keepdims=True))
@@ -137,7 +138,7 @@ def _jvp(
 
 
 def _vjp(saved: _Saved, loss_bar: Array, **_: Any) -> tuple[Array, Array | None, None]:
-    x_bar = numerics.scaled(saved.gradient, loss_bar)
+    x_bar = saved.dtype.of(numerics.scaled(saved.gradient, loss_bar))
     t_bar = None if saved.minus_log_p is None else numerics.scaled(saved.minus_log_p, loss_bar)
     return x_bar, t_bar, None
 

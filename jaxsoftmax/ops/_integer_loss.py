@@ -52,10 +52,10 @@ def integer_loss(
     axis: int,
     z_loss: float,
 ) -> Array:
-    """L of every row, the class axis kept with length 1; x in float32 or wider."""
+    """L of every row, in float32 or wider, the class axis kept with length 1."""
     x = numerics.stored(x)
     target = Target(label, beta, alpha, keep)
-    m = numerics.row_max(x, (axis,))
+    m = numerics.wide(numerics.row_max(x, (axis,)))
     row = _row(x, m, rows.exponentials_without(x, m, label, axis), target, axis)
     return _total(x, target, row, axis, z_loss)
 
@@ -73,7 +73,7 @@ class _Row(NamedTuple):
 
 def _row(x: Array, m: Array, r: Array, target: Target, axis: int) -> _Row:
     """From r, the sum of exp(x - M) over all classes but the label."""
-    zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
+    zero, one = jnp.zeros((), m.dtype), jnp.ones((), m.dtype)
     x_y = numerics.bounded(numerics.pick(x, target.label, axis), m)
     if target.keep is not None:  # what does not count may be NaN, and must not be seen again
         m, r, x_y = (jnp.where(target.keep, value, zero) for value in (m, r, x_y))
@@ -101,9 +101,9 @@ def _value_and_gradient(
 ) -> tuple[Array, Array, Array, Array]:
     """L and g, from one set of exponentials; m and p / exp(x - M), which carry no derivative."""
     x = numerics.stored(x)
-    m = numerics.row_max(x, (axis,))
+    m = numerics.wide(numerics.row_max(x, (axis,)))
     is_label = numerics.is_class(label, x, axis)
-    zero, one = jnp.zeros((), x.dtype), jnp.ones((), x.dtype)
+    zero, one = jnp.zeros((), m.dtype), jnp.ones((), m.dtype)
 
     # r = S - e_y, what is left of the loss when the prediction is confident. The label is left out
     # before the sum, where the select fuses with the exponential and g needs the result anyway.
@@ -120,7 +120,7 @@ def _value_and_gradient(
         spread = alpha
         others = jnp.sum(jnp.where(is_label, zero, spread), axis, keepdims=True)
         mass = mass + jnp.sum(spread, axis, keepdims=True)
-    pull = jnp.asarray(2 * z_loss, x.dtype) * (row.m + row.log_total) if z_loss else zero
+    pull = jnp.asarray(2 * z_loss, m.dtype) * (row.m + row.log_total) if z_loss else zero
     at_label = others - mass * row.others + pull * row.label
     elsewhere = e * ((mass + pull) * row.scale) - spread
     g = jnp.where(is_label, at_label, elsewhere)
@@ -138,15 +138,15 @@ def _value_and_gradient_jvp(
     def formulas(x: Array, beta: Array | None, alpha: Array | None) -> tuple[Array, Array]:
         loss = integer_loss(x, label, beta, alpha, keep, axis=axis, z_loss=z_loss)
         seen = x if keep is None else jnp.where(keep, x, jnp.zeros_like(x))
-        t = numerics.is_class(label, x, axis).astype(x.dtype)
+        t = numerics.is_class(label, x, axis).astype(m.dtype)
         factor = jnp.where(numerics.exists(label, x, axis), jnp.ones_like(m), jnp.nan)
         if beta is not None:
             t, factor = beta * t, beta * factor
         if alpha is not None:
             t, factor = t + alpha, factor + jnp.sum(alpha, axis, keepdims=True)
         if z_loss:
-            s = logsumexp(seen, axis, keepdims=True)
-            factor = factor + jnp.asarray(2 * z_loss, x.dtype) * s
+            s = logsumexp(numerics.wide(seen), axis, keepdims=True)
+            factor = factor + jnp.asarray(2 * z_loss, m.dtype) * s
         g = factor * probabilities(Kept(seen, numerics.stored(m), scale), axis) - t
         return loss, g if keep is None else jnp.where(keep, g, jnp.zeros_like(g))
 
@@ -164,7 +164,7 @@ def _total(x: Array, target: Target, row: _Row, axis: int, z_loss: float) -> Arr
         rest = rows.cross_entropy(target.alpha, x, row.m, row.log_total, axis, masked=masked)
         loss = loss + rest
     if z_loss:
-        loss = loss + jnp.asarray(z_loss, x.dtype) * jnp.square(row.m + row.log_total)
+        loss = loss + jnp.asarray(z_loss, loss.dtype) * jnp.square(row.m + row.log_total)
     return loss if target.keep is None else jnp.where(target.keep, loss, jnp.zeros_like(loss))
 
 
@@ -172,6 +172,7 @@ class _Saved(NamedTuple):
     gradient: Array
     nll: Array | None  # -ℓ_y
     minus_log_p: Array | None  # -ℓ
+    dtype: numerics.DType  # of the logits
 
 
 def _fwd(
@@ -190,10 +191,10 @@ def _fwd(
     if perturbed[2]:
         nll = integer_loss(x, label, None, None, keep, axis=axis, z_loss=0.0)
     if perturbed[3]:
-        minus_log_p = -log_softmax(x, axis)
+        minus_log_p = -log_softmax(numerics.wide(x), axis)
         if keep is not None:
             minus_log_p = jnp.where(keep, minus_log_p, jnp.zeros_like(minus_log_p))
-    return loss, _Saved(gradient, nll, minus_log_p)
+    return loss, _Saved(gradient, nll, minus_log_p, numerics.DType(x.dtype.name))
 
 
 def _jvp(
@@ -209,7 +210,7 @@ def _jvp(
 ) -> Array:
     terms = []
     if x_dot is not None:
-        terms.append(jnp.sum(saved.gradient * x_dot, axis, keepdims=True))
+        terms.append(jnp.sum(saved.gradient * numerics.wide(x_dot), axis, keepdims=True))
     if beta_dot is not None and saved.nll is not None:
         terms.append(saved.nll * beta_dot)
     if alpha_dot is not None and saved.minus_log_p is not None:
@@ -219,7 +220,7 @@ def _jvp(
 
 
 def _vjp(saved: _Saved, loss_bar: Array, *, axis: int, **_: Any) -> tuple[Array | None, ...]:
-    x_bar = numerics.scaled(saved.gradient, loss_bar)
+    x_bar = saved.dtype.of(numerics.scaled(saved.gradient, loss_bar))
     beta_bar = None if saved.nll is None else saved.nll * loss_bar
     alpha_bar = None if saved.minus_log_p is None else saved.minus_log_p * loss_bar
     return x_bar, None, beta_bar, alpha_bar, None

@@ -72,10 +72,9 @@ def log_softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None
 @custom_rules
 def _log_softmax(x: Array, *, axis: int) -> tuple[Array, rows.Row]:
     """ℓ, and the statistics of the rows."""
-    stored = numerics.stored(x)
-    wide = numerics.wide(stored)
-    row = rows.statistics(wide, numerics.wide(numerics.row_max(stored, (axis,))), axis)
-    return (numerics.shifted(wide, row.max) - row.log_total).astype(x.dtype), row
+    x = numerics.stored(x)
+    row = rows.statistics(x, numerics.wide(numerics.row_max(x, (axis,))), axis)
+    return (numerics.shifted(x, row.max) - row.log_total).astype(x.dtype), row
 
 
 class _Saved(NamedTuple):

@@ -123,11 +123,11 @@ def logsumexp(
 @custom_rules
 def _logsumexp(a: Array, *, axis: int) -> tuple[Array, Array, Array]:
     """s; and m and S."""
-    stored = numerics.stored(a)
-    m = numerics.wide(numerics.row_max(stored, (axis,)))
+    a = numerics.stored(a)
+    m = numerics.wide(numerics.row_max(a, (axis,)))
     # An infinite maximum is the answer, and is put back; what is summed need only be finite.
     bounded = numerics.finite(m)
-    total = rows.total(numerics.wide(stored), bounded, axis)
+    total = rows.total(a, bounded, axis)
     s = numerics.shift(bounded, numerics.ROOM) + jnp.log(total) + (m - bounded)
     return s.astype(a.dtype), m, total
 

@@ -27,7 +27,9 @@ IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038; which differences are exa
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +40,18 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ._mesh import is_automatic
 
 Axes = tuple[int, ...]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class DType:
+    """A dtype among residuals, for a rule that must give back what it was given."""
+
+    name: str
+
+    def of(self, x: Array) -> Array:
+        """`x` in this dtype."""
+        return x.astype(self.name)
 
 
 def wide(x: Array) -> Array:
@@ -73,7 +87,12 @@ def stays_stored() -> bool:
 
 
 def bounded(x: Array, largest: Array) -> Array:
-    """`x`, which is `stored`, at most m even where XLA computes it again."""
+    """`x`, which is `stored`, as float32 or wider, and at most m even where XLA computes it again.
+
+    Half types are stored as they come, and widened wherever they are used: XLA:CPU makes that part
+    of each kernel, and would write out one array for all of them.
+    """
+    x = wide(x)
     return x if stays_stored() else jnp.minimum(x, largest)
 
 
@@ -143,9 +162,9 @@ def shift(largest: Array, room: float) -> Array:
     return jnp.minimum(jnp.ceil(largest), zero) + jnp.maximum(above, far)
 
 
-def most_room(x: Array, axis: int) -> float:
+def most_room(dtype: Any, classes: int) -> float:
     """The largest `room` for a shift with which neither S nor 1 / S leaves the normal numbers."""
-    return math.floor(-math.log(np.finfo(x.dtype).tiny) - math.log(max(x.shape[axis], 1)))
+    return math.floor(-math.log(np.finfo(dtype).tiny) - math.log(max(classes, 1)))
 
 
 # A row of at most so many classes is short.

@@ -50,12 +50,11 @@ class Options(NamedTuple):
         return cls(smoothing, z_loss, logit_softcap)
 
     def logits(self, x: Array, mask: Array | None, axis: int) -> tuple[Array, Array | None]:
-        """Capped and masked logits in float32 or wider, and the rows that have a class left."""
-        x = numerics.wide(x)
+        """Capped and masked logits, and the rows that have a class left."""
         if self.logit_softcap is not None:
             if mask is not None:  # what is masked may be NaN: not even its derivative may be formed
                 x = jnp.where(mask, x, jnp.zeros_like(x))
-            x = numerics.softcap(x, self.logit_softcap)
+            x = numerics.softcap(numerics.wide(x), self.logit_softcap)
         return numerics.masked(x, mask, (axis,))
 
     def distribution(

@@ -63,7 +63,7 @@ def _is_better_written_out(a: Array, b: Array) -> bool:
     """Whether Aᵀ B is faster with Aᵀ in memory. XLA must not spread them over devices."""
     if not numerics.on_cpu() or is_automatic(a, b):
         return False
-    return jnp.finfo(a.dtype).bits == 16 or b.shape[1] >= _MANY_TIMES * a.shape[1]
+    return a.dtype.itemsize == 2 or b.shape[1] >= _MANY_TIMES * a.shape[1]
 
 
 def _by_rows(a: Array) -> Array:
@@ -71,7 +71,8 @@ def _by_rows(a: Array) -> Array:
 
     For half types it must be both: a product that has its transpose folded in later has no kernel.
     """
-    return with_layout_constraint(a, Layout((0, 1)))
+    by_rows: Array = with_layout_constraint(a, Layout((0, 1)))
+    return by_rows
 
 
 def _fwd(

@@ -127,7 +127,7 @@ def cross_entropy(
 
     def without_impossible() -> Array:
         # Two sums of plain products without a common term, of which XLA:CPU writes out nothing.
-        limit = numerics.largest_number(x)
+        limit = numerics.largest_number(m)
         minus_log_p = log_total[None] - numerics.shifted(x[None], m[None])
         terms = t[None] * jnp.minimum(minus_log_p, limit)
         if not numerics.is_new():  # where one sum of products is slow, and rounds more
@@ -135,15 +135,17 @@ def cross_entropy(
                 terms = _block_sums(terms, width, axis + 1)
         loss = jnp.sum(terms, axis + 1, keepdims=True)[0]
         # Positive only where x is -inf, or as good as; finite, so that t = 0 makes it 0.
-        beyond = jnp.minimum(-x, limit) - numerics.largest_number(x, 1 - 2**-20)
-        lost = jnp.sum(t * jnp.maximum(beyond, jnp.zeros((), x.dtype)), axis, keepdims=True)
+        beyond = jnp.minimum(-numerics.wide(x), limit) - numerics.largest_number(m, 1 - 2**-20)
+        beyond = jnp.maximum(beyond, jnp.zeros((), m.dtype))
+        lost = jnp.sum(t * beyond, axis, keepdims=True)
         return loss + jnp.where(lost > 0, jnp.full_like(loss, jnp.inf), jnp.zeros_like(loss))
 
     # To ask all rows would take a collective; and older JAX writes out what both ways share.
     if masked or numerics.is_spread(x) or not numerics.is_new():
         return without_impossible()
     # 0 * inf is NaN, and nothing else that is summed here becomes NaN without being so already.
-    loss = jnp.sum(t * (log_total - numerics.shifted(x, m)), axis, keepdims=True)
+    minus_log_p = log_total[None] - numerics.shifted(x[None], m[None])
+    loss = jnp.sum(t[None] * minus_log_p, axis + 1, keepdims=True)[0]
     mended = lax.cond(_any_nan(loss), without_impossible, lambda: loss)
     return jnp.where(jnp.isnan(loss), mended, loss)
 

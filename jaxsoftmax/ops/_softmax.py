@@ -107,12 +107,12 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
 
 @custom_rules
 def _softmax(x: Array, *, axis: int) -> Array:
-    wide = numerics.wide(numerics.stored(x))
-    m = numerics.row_max(wide, (axis,))
+    dtype, x = x.dtype, numerics.stored(x)
+    m = numerics.wide(numerics.row_max(x, (axis,)))
     # The smallest entries are results too. The more room, the fewer of them are rounded.
-    room = numerics.most_room(wide, axis)
-    p = numerics.exponentials(wide, m, room) / rows.exact_total(wide, m, axis, room)
-    return p.astype(x.dtype)
+    room = numerics.most_room(m.dtype, x.shape[axis])
+    p = numerics.exponentials(x, m, room) / rows.exact_total(x, m, axis, room)
+    return p.astype(dtype)
 
 
 def _fwd(x: Array, *, axis: int) -> tuple[Array, Array]:
