@@ -12,91 +12,37 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_cross_entropy
 from jaxsoftmax.testing._compile import jit as quick_jit
+from tests.ops import linear_options as linear
+from tests.ops.devices import assert_close, mesh_of
 
-N, D, C = 12, 3, 8
-KEYS = iter(jax.random.split(jax.random.key(7), 9))
-ARRAYS = {
-    "features": jax.random.normal(next(KEYS), (N, D)),
-    "kernel": jax.random.normal(next(KEYS), (D, C)),
-    "bias": jax.random.normal(next(KEYS), (C,)),
-    "class_weights": jax.random.uniform(next(KEYS), (C,)) + 0.5,
-    "weights": jax.random.uniform(next(KEYS), (N,)).at[5].set(0),
-    "targets": jax.random.uniform(next(KEYS), (N, C)),
-}
-LABELS = jax.random.randint(next(KEYS), (N,), 0, C).at[2].set(3)
-ENTRIES = jax.random.bernoulli(next(KEYS), 0.7, (N, C)).at[jnp.arange(N), LABELS].set(True)
-CLASSES = jnp.arange(C) < C - 1  # the last device has one class less
-SPECS = {
-    "kernel": P(None, "model"),
-    "bias": P("model"),
-    "class_weights": P("model"),
-    "targets": P(None, "model"),
-}
-OPTIONS = {"label_smoothing": 0.1, "z_loss": 0.1, "logit_softcap": 3.0}
-
-CASES = {
-    "labels": ("features kernel", {}),
-    "labels, every option": (
-        "features kernel bias class_weights weights",
-        {"where": ENTRIES, "ignore_index": 3, **OPTIONS},
-    ),
-    "distributions, every option, by row": (
-        "features kernel bias class_weights weights targets",
-        {"where": CLASSES, "reduction": "none", **OPTIONS},
-    ),
-}
+SPECS = linear.specs(classes="model")
 
 
-def mesh_of(count):
-    devices = jax.devices()[:count]
-    return jax.make_mesh((count,), ("model",), axis_types=(AxisType.Auto,), devices=devices)
+def spread(count, check_vma):
+    """`linear.total` of whole arrays, with the classes spread over so many devices."""
+
+    def total(option, moving, fixed):
+        mapped = jax.shard_map(
+            functools.partial(linear.total, option, axis_name="model"),
+            mesh=mesh_of(AxisType.Auto, model=count),
+            in_specs=linear.given(option, SPECS),
+            out_specs=P(),
+            check_vma=check_vma,
+        )
+        return mapped(moving, fixed)
+
+    return total
 
 
-def loss(moving, labels, options):
-    """The scalar that is differentiated: rows of a loss by row count differently."""
-    arrays = dict(moving)
-    labels = arrays.pop("targets", labels)
-    result = linear_softmax_cross_entropy(labels=labels, block_size=5, **arrays, **options)
-    return jnp.sum(jnp.cos(jnp.arange(N)) * result) if result.ndim else result
-
-
-def spread(case, count, check_vma):
-    """The loss of a case as a function of whole arrays, spread over `count` devices."""
-    names, options = CASES[case]
-    where = options.get("where")
-    specs = {name: SPECS.get(name, P()) for name in names.split()}
-    mask_spec = None if where is None else P(None, "model") if where.ndim == 2 else P("model")
-
-    def local(moving, labels, where):
-        return loss(moving, labels, options | {"where": where, "axis_name": "model"})
-
-    mapped = jax.shard_map(
-        local,
-        mesh=mesh_of(count),
-        in_specs=(specs, P(), mask_spec),
-        out_specs=P(),
-        check_vma=check_vma,
-    )
-    return lambda moving: mapped(moving, LABELS, where)
-
-
-def moving_of(case):
-    return {name: ARRAYS[name] for name in CASES[case][0].split()}
-
-
-def first_order(f):
-    return lambda x: (jax.value_and_grad(f)(x), jax.jvp(f, (x,), (jax.tree.map(jnp.cos, x),))[1])
-
-
-def hessian_product(f):
-    return lambda x: jax.jvp(jax.grad(f), (x,), (jax.tree.map(jnp.cos, x),))[1]
-
-
-def second_order(f):
+def modes_of_second_order(options, arrays, total=linear.total):
     """The Hessian product in all orders of modes."""
 
-    def of(x):
+    def of(option):
+        x, fixed = linear.given(option, arrays)
         v = jax.tree.map(jnp.cos, x)
+
+        def f(x):
+            return total(option, x, fixed)[0]
 
         def slope(x):
             return jax.jvp(f, (x,), (v,))[1]
@@ -106,37 +52,24 @@ def second_order(f):
 
         return jax.jvp(jax.grad(f), (x,), (v,))[1], jax.grad(slope)(x), jax.grad(along)(x)
 
-    return of
-
-
-def assert_close(ours, expected, tolerance=2e-5):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance / 10),
-        jax.device_get(ours),
-        jax.device_get(expected),
-    )
-
-
-@functools.cache
-def on_one_device(case, modes):
-    f = functools.partial(loss, labels=LABELS, options=CASES[case][1])
-    return quick_jit(modes(f))(moving_of(case))
+    return {option: of(option) for option in options}
 
 
 @pytest.mark.parametrize(
-    ("case", "modes", "count", "check_vma"),
+    ("derivatives", "options", "count", "check_vma"),
     [
-        ("labels", second_order, 8, True),
-        ("labels", second_order, 2, False),
-        ("labels, every option", first_order, 2, True),
-        ("labels, every option", first_order, 4, False),
-        ("distributions, every option, by row", first_order, 4, True),
-        ("distributions, every option, by row", hessian_product, 2, False),
+        (linear.first_order, tuple(linear.OPTIONS), 8, True),
+        (linear.first_order, tuple(linear.OPTIONS), 4, False),
+        (linear.second_order, ("all, labels",), 2, True),
+        (linear.second_order, ("all, distributions",), 2, False),
+        (modes_of_second_order, ("no option",), 8, True),
+        (modes_of_second_order, ("no option",), 1, False),
     ],
 )
-def test_every_mode_and_order_equals_one_device(case, modes, count, check_vma):
-    ours = quick_jit(modes(spread(case, count, check_vma)))(moving_of(case))
-    assert_close(ours, on_one_device(case, modes))
+def test_every_option_mode_and_order_equals_one_device(derivatives, options, count, check_vma):
+    total = spread(count, check_vma)
+    ours = quick_jit(functools.partial(derivatives, options, total=total))(linear.ARRAYS)
+    assert_close(ours, linear.on_one_device(derivatives, options))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -146,10 +79,10 @@ def test_every_mode_and_order_equals_one_device(case, modes, count, check_vma):
 
 def inside(f, count, out_specs, check_vma=True):
     """`f` of the features, and of the kernel and the bias of the device."""
-    return jax.jit(
+    return quick_jit(
         jax.shard_map(
             f,
-            mesh=mesh_of(count),
+            mesh=mesh_of(AxisType.Auto, model=count),
             in_specs=(P(), P(None, "model"), P("model")),
             out_specs=out_specs,
             check_vma=check_vma,
@@ -157,7 +90,14 @@ def inside(f, count, out_specs, check_vma=True):
     )
 
 
-POINT = ARRAYS["features"], ARRAYS["kernel"], ARRAYS["bias"]
+N, D, C = 12, 3, 8
+POINT = (
+    jnp.asarray(linear.ARRAYS["features"][:N, :D]),
+    jnp.asarray(linear.ARRAYS["kernel"][:D, :C]),
+    jnp.asarray(linear.ARRAYS["bias"][:C]),
+)
+LABELS = jnp.asarray(linear.ARRAYS["labels"][:N] % C)
+TARGETS = jnp.asarray(linear.ARRAYS["targets"][:N, :C])
 OUT_SPECS = P(), P(None, "model"), P("model")
 
 
@@ -201,10 +141,10 @@ def test_statistics_are_those_of_all_classes(distributions):
         labels = LABELS
         if distributions:
             own = jax.lax.axis_index("model") * 2
-            labels = jax.lax.dynamic_slice_in_dim(ARRAYS["targets"], own, 2, axis=1)
+            labels = jax.lax.dynamic_slice_in_dim(TARGETS, own, 2, axis=1)
         return of(features, kernel, bias, labels, axis_name="model", block_size=5)
 
-    labels = ARRAYS["targets"] if distributions else LABELS
+    labels = TARGETS if distributions else LABELS
     ours, expected = (
         inside(local, 4, P())(features, kernel, bias),
         of(*POINT[:1], kernel, bias, labels),
@@ -229,7 +169,10 @@ def test_confident_rows_keep_their_last_bits():
 
     spec = P(None, "model")
     mapped = jax.shard_map(
-        local, mesh=mesh_of(2), in_specs=(P(), spec, spec), out_specs=((P(), (P(), spec)), spec)
+        local,
+        mesh=mesh_of(AxisType.Auto, model=2),
+        in_specs=(P(), spec, spec),
+        out_specs=((P(), (P(), spec)), spec),
     )
     (value, (f_bar, w_bar)), w_bar_dot = jax.jit(mapped)(jnp.ones((1, 1)), kernel, direction)
     others = np.exp(np.float64([0, -1, 0.5]) - 60)
@@ -276,8 +219,13 @@ def test_edges_are_those_of_one_device(check_vma):
 
 def test_two_small_collectives_a_block_and_one_for_the_features():
     """A row's maximum and the logit of its label, its sum of exponentials; then F̄."""
-    f = spread("labels", 2, check_vma=True)
-    text = jax.jit(jax.grad(f)).lower(moving_of("labels")).compile().as_text()
+    local = functools.partial(
+        linear_softmax_cross_entropy, labels=LABELS, axis_name="model", block_size=5
+    )
+    spec = P(None, "model")
+    mesh = mesh_of(AxisType.Auto, model=2)
+    f = jax.shard_map(local, mesh=mesh, in_specs=(P(), spec), out_specs=P())
+    text = jax.jit(jax.grad(f, (0, 1))).lower(*POINT[:2]).compile().as_text()
     found = [m[1] for m in re.finditer(r"= (\S+) all-reduce\(", text)]
     shapes = sorted(re.sub(r"{.*", "", shape) for shape in found)
     # Twelve rows: two blocks of five, in one loop, and a rest of two.

@@ -1,17 +1,20 @@
-"""The linear loss on several devices equals that on one, and moves no more than it must."""
+"""What the linear loss moves between devices; batches of several axes; vmap and shard_map around.
+
+Its values in every layout are the subject of `test_linear_layouts`.
+"""
 
 import functools
 import re
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_cross_entropy
 from jaxsoftmax.testing._compile import jit as quick_jit
+from tests.ops.devices import assert_close, mesh_of, placed
 
 N, D, C = 64, 8, 16
 
@@ -19,22 +22,9 @@ LAYOUTS = {  # of features, kernel, bias, and of labels and weights
     "rows": (P("data", None), P(None, None), P(None), P("data")),
     "classes": (P(None, None), P(None, "model"), P("model"), P(None)),
     "rows and classes": (P("data", None), P(None, "model"), P("model"), P("data")),
-    "rows and kernel by rows": (P("data", None), P("data", None), P(None), P("data")),
-}
-# Where JAX cannot choose another layout than the types say.
-EXPLICIT = LAYOUTS | {
+    # Where JAX cannot choose another layout than the types say.
     "rows, classes, kernel by both": (P("data"), P("data", "model"), P("model"), P("data")),
-    "rows and classes on one axis": (P("data"), P(None, "data"), P("data"), P("data")),
-    "classes over two axes": (P(), P(None, ("data", "model")), P(("data", "model")), P()),
-    "the summed axis": (P(None, "model"), P("model", None), P(), P()),
 }
-
-
-def mesh_of(kind, shape=(2, 2)):
-    count = shape[0] * shape[1]
-    return jax.make_mesh(
-        shape, ("data", "model"), axis_types=(kind, kind), devices=jax.devices()[:count]
-    )
 
 
 def problem():
@@ -48,71 +38,14 @@ def problem():
     )
 
 
-def placed(mesh, layout, arrays):
-    specs = (*EXPLICIT[layout], EXPLICIT[layout][-1])
-    return [
-        jax.device_put(a, NamedSharding(mesh, spec)) for a, spec in zip(arrays, specs, strict=True)
-    ]
+def in_layout(mesh, layout):
+    *specs, rows = LAYOUTS[layout]
+    return placed(mesh, (*specs, rows, rows), problem())
 
 
 def loss(features, kernel, bias, labels, weights):
     options = {"label_smoothing": 0.1, "z_loss": 0.01, "ignore_index": 3, "block_size": 8}
     return linear_softmax_cross_entropy(features, kernel, labels, bias, weights=weights, **options)
-
-
-gradient = jax.value_and_grad(loss, (0, 1, 2, 4))
-
-
-def hessian_product(features, kernel, bias, labels, weights):
-    def slope(kernel, bias):
-        return jax.grad(loss, (1, 2))(features, kernel, bias, labels, weights)
-
-    return jax.jvp(slope, (kernel, bias), (kernel, bias))[1]
-
-
-def assert_close(ours, expected):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7),
-        jax.device_get(ours),
-        jax.device_get(expected),
-    )
-
-
-@pytest.fixture(scope="module")
-def on_one_device():
-    return quick_jit(lambda *a: (gradient(*a), hessian_product(*a)))(*problem())
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-def test_every_layout_equals_one_device(kind, layout, on_one_device):
-    mesh = mesh_of(kind)
-    with jax.set_mesh(mesh):
-        arrays = placed(mesh, layout, problem())
-        ours = quick_jit(lambda *a: (gradient(*a), hessian_product(*a)))(*arrays)
-    assert_close(ours, on_one_device)
-    if kind is AxisType.Explicit:  # the types say so; where XLA decides, it is free to
-        bars = ours[0][1]
-        assert [bar.sharding.spec for bar in bars[:3]] == [a.sharding.spec for a in arrays[:3]]
-
-
-@pytest.mark.parametrize(
-    ("shape", "layout"),
-    [
-        ((1, 1), "rows"),
-        ((2, 1), "rows"),
-        ((8, 1), "rows"),
-        ((1, 8), "rows and classes"),
-        *(((2, 2), layout) for layout in EXPLICIT if layout not in LAYOUTS),
-    ],
-)
-def test_any_number_of_devices_in_any_layout(shape, layout, on_one_device):
-    """The types of the arrays tell, with no mesh in the context."""
-    arrays = placed(mesh_of(AxisType.Explicit, shape), layout, problem())
-    ours = quick_jit(gradient)(*arrays)
-    assert_close(ours, on_one_device[0])
-    specs = [jax.typeof(a).sharding.spec for a in (*arrays[:3], arrays[4])]
-    assert [jax.typeof(bar).sharding.spec for bar in ours[1]] == specs
 
 
 @pytest.mark.parametrize("layout", ["batch over both axes", "batch and classes"])
@@ -145,32 +78,32 @@ def test_every_option_with_two_axes_of_the_batch(layout):
             block_size=2,
         )
 
-    @jax.jit
+    @quick_jit
     def gradients(bar, where, *moving):
         value, back, stats = jax.vjp(lambda *a: losses(*a, where), *moving, has_aux=True)
         return value, back(bar), stats
 
     bar = jnp.cos(jnp.arange(24.0)).reshape(4, 6), P(*batch)
     arrays = bar, where, features, kernel, targets, class_weights, weights
-    mesh = mesh_of(AxisType.Explicit)
-    ours = gradients(*(jax.device_put(a, NamedSharding(mesh, spec)) for a, spec in arrays))
-    assert_close(ours, gradients(*(a for a, _ in arrays)))
+    mesh = mesh_of(AxisType.Explicit, data=2, model=2)
+    arrays, specs = zip(*arrays, strict=True)
+    assert_close(ours := gradients(*placed(mesh, specs, arrays)), gradients(*arrays))
     assert jax.typeof(ours[0]).sharding.spec == P(*batch)
     assert jax.typeof(ours[2].prediction).sharding.spec == P(*batch)
 
 
 def test_gradients_of_each_example_by_vmap_where_classes_are_spread():
     features, kernel, _, labels, _ = problem()
-    mesh = mesh_of(AxisType.Explicit)
-    each = jax.jit(jax.vmap(jax.grad(linear_softmax_cross_entropy, 1), (0, None, 0)))
-    there = placed(mesh, "classes", problem())
+    mesh = mesh_of(AxisType.Explicit, data=2, model=2)
+    each = quick_jit(jax.vmap(jax.grad(linear_softmax_cross_entropy, 1), (0, None, 0)))
+    there = in_layout(mesh, "classes")
     ours = each(there[0], there[1], there[3])
     assert_close(ours, each(features, kernel, labels))
 
 
 def collectives(mesh, layout, loss=loss):
     with jax.set_mesh(mesh):
-        arrays = placed(mesh, layout, problem())
+        arrays = in_layout(mesh, layout)
         text = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*arrays).compile().as_text()
     found = r"= (.*?) (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\("
     return [(m[2], re.findall(r"\w+\[[\d,]*\]", m[1])) for m in re.finditer(found, text)]
@@ -194,29 +127,31 @@ MOVED = {
 @pytest.mark.parametrize("layout", MOVED)
 def test_what_moves_in_a_step_on_an_explicit_mesh(layout):
     kinds, shapes = MOVED[layout]
-    found = collectives(mesh_of(AxisType.Explicit), layout)
+    found = collectives(mesh_of(AxisType.Explicit, data=2, model=2), layout)
     assert {kind for kind, _ in found} == kinds
     moved = [shape for _, several in found for shape in several]
     assert sorted(s for s in moved if s != "f32[]") == sorted(shapes)
 
 
 @pytest.mark.parametrize("layout", ["rows", "rows and classes"])
-def test_an_automatic_mesh_does_the_same_if_told_the_layout(layout, on_one_device):
+def test_an_automatic_mesh_does_the_same_if_told_the_layout(layout):
     """With jax.sharding.explicit_axes around the loss, as docs/guide.md shows."""
-    specs = (*LAYOUTS[layout], LAYOUTS[layout][-1])
-    told = jax.sharding.explicit_axes(loss, axes=("data", "model"), in_sharding=specs)
-    mesh = mesh_of(AxisType.Auto)
+    *specs, rows = LAYOUTS[layout]
+    told = jax.sharding.explicit_axes(
+        loss, axes=("data", "model"), in_sharding=(*specs, rows, rows)
+    )
+    mesh = mesh_of(AxisType.Auto, data=2, model=2)
     found = collectives(mesh, layout, told)
     moved = [shape for _, several in found for shape in several]
     assert sorted(s for s in moved if s != "f32[]") == sorted(MOVED[layout][1])
     with jax.set_mesh(mesh):
-        ours = jax.jit(jax.value_and_grad(told, (0, 1, 2, 4)))(*placed(mesh, layout, problem()))
-    assert_close(ours, on_one_device[0])
+        ours = quick_jit(jax.value_and_grad(told, (0, 1, 2, 4)))(*in_layout(mesh, layout))
+    assert_close(ours, quick_jit(jax.value_and_grad(loss, (0, 1, 2, 4)))(*problem()))
 
 
 @pytest.mark.parametrize(("rows", "classes", "gathered"), [(64, 16, "8,16"), (16, 64, "16,8")])
 def test_where_rows_and_classes_share_an_axis_the_smaller_array_moves(rows, classes, gathered):
-    mesh = mesh_of(AxisType.Explicit, (2, 1))
+    mesh = mesh_of(AxisType.Explicit, data=2)
     shapes = ((rows, D), jnp.float32, P("data")), ((D, classes), jnp.float32, P(None, "data"))
     features, kernel, labels = (
         jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, spec))
@@ -229,7 +164,7 @@ def test_where_rows_and_classes_share_an_axis_the_smaller_array_moves(rows, clas
 
 def test_two_devices_with_half_of_the_classes_need_half_of_the_memory():
     def temporary(count):
-        mesh = mesh_of(AxisType.Explicit, (1, count))
+        mesh = mesh_of(AxisType.Explicit, model=count)
         layout = NamedSharding(mesh, P(None, "model"))
         kernel = jax.ShapeDtypeStruct((D, 2**12), jnp.float32, sharding=layout)
         args = problem()[0], kernel, problem()[3]
@@ -241,12 +176,14 @@ def test_two_devices_with_half_of_the_classes_need_half_of_the_memory():
 
 @pytest.mark.parametrize("layout", ["rows", "classes", "rows and classes"])
 def test_an_automatic_mesh_gathers_neither_features_nor_kernel(layout):
-    assert {kind for kind, _ in collectives(mesh_of(AxisType.Auto), layout)} == {"all-reduce"}
+    assert {kind for kind, _ in collectives(mesh_of(AxisType.Auto, data=2, model=2), layout)} == {
+        "all-reduce"
+    }
 
 
 def test_an_automatic_mesh_does_not_cut_the_classes_into_tiles():
     """A memory budget that asks for tiles of 128 of 512 classes elsewhere."""
-    mesh = mesh_of(AxisType.Auto)
+    mesh = mesh_of(AxisType.Auto, data=2, model=2)
     loss = functools.partial(linear_softmax_cross_entropy, memory_budget=4 * N * 128)
     kernel = jax.ShapeDtypeStruct(
         (D, 512), jnp.float32, sharding=NamedSharding(mesh, P(None, "model"))
@@ -262,7 +199,7 @@ def test_an_automatic_mesh_does_not_cut_the_classes_into_tiles():
 def test_in_a_shard_map_of_the_caller(check_vma):
     """The local sum, and one psum: what data-parallel code writes."""
     features, kernel, bias, labels, _ = problem()
-    mesh = mesh_of(AxisType.Auto, (4, 1))
+    mesh = mesh_of(AxisType.Auto, data=4)
 
     def local(features, kernel, bias, labels):
         def total(features, kernel, bias):
@@ -283,7 +220,7 @@ def test_in_a_shard_map_of_the_caller(check_vma):
         out_specs=(P(), (rows, P(), P())),
         check_vma=check_vma,
     )
-    ours = jax.jit(mapped)(features, kernel, bias, labels)
+    ours = quick_jit(mapped)(features, kernel, bias, labels)
     expected = jax.value_and_grad(
         lambda f, w, b: linear_softmax_cross_entropy(f, w, labels, b, reduction="sum"), (0, 1, 2)
     )(features, kernel, bias)

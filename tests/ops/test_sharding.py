@@ -5,7 +5,6 @@ import re
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -17,6 +16,8 @@ from jaxsoftmax import (
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
 )
+from jaxsoftmax.testing._compile import jit as quick_jit
+from tests.ops.devices import assert_close, mesh_of, placed
 
 N, C = 8, 16
 KEYS = jax.random.split(jax.random.key(11), 4)
@@ -68,17 +69,9 @@ def value_and_derivatives(names, x, t, y, m):
     return {name: of(name) for name in names}
 
 
-def assert_close(ours, expected):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-        jax.device_get(ours),
-        jax.device_get(expected),
-    )
-
-
 @pytest.fixture(scope="module")
 def on_one_device():
-    return jax.jit(value_and_derivatives, static_argnums=0)(
+    return quick_jit(value_and_derivatives, static_argnums=0)(
         tuple(FUNCTIONS), LOGITS, TARGETS, LABELS, WHERE
     )
 
@@ -92,20 +85,12 @@ def on_one_device():
 )
 def test_every_layout_equals_one_device(kind, layout, on_one_device):
     shape = {"rows": (8, 1), "classes": (1, 8), "rows and classes": (2, 2)}[layout]
-    mesh = jax.make_mesh(
-        shape,
-        ("data", "model"),
-        axis_types=(kind, kind),
-        devices=jax.devices()[: shape[0] * shape[1]],
-    )
+    mesh = mesh_of(kind, data=shape[0], model=shape[1])
     rows, classes = LAYOUTS[layout]
     specs = P(rows, classes), P(rows, classes), P(rows), P(rows, classes)
     with jax.set_mesh(mesh):
-        arrays = [
-            jax.device_put(a, NamedSharding(mesh, spec))
-            for a, spec in zip((LOGITS, TARGETS, LABELS, WHERE), specs, strict=True)
-        ]
-        ours = jax.jit(value_and_derivatives, static_argnums=0)(tuple(FUNCTIONS), *arrays)
+        arrays = placed(mesh, specs, (LOGITS, TARGETS, LABELS, WHERE))
+        ours = quick_jit(value_and_derivatives, static_argnums=0)(tuple(FUNCTIONS), *arrays)
     assert_close(ours, on_one_device)
     if kind is AxisType.Explicit:
         (x_bar, _), losses = ours["labels"]
@@ -115,7 +100,7 @@ def test_every_layout_equals_one_device(kind, layout, on_one_device):
 
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_rows_of_a_shard_map(check_vma, on_one_device):
-    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    mesh = mesh_of(AxisType.Auto, data=4)
     names, rows = ("softmax", "logsumexp", "labels, every option"), P("data")
     mapped = jax.shard_map(
         lambda *arrays: value_and_derivatives(names, *arrays),
@@ -124,7 +109,7 @@ def test_rows_of_a_shard_map(check_vma, on_one_device):
         out_specs=rows,
         check_vma=check_vma,
     )
-    ours = jax.jit(mapped)(LOGITS, TARGETS, LABELS, WHERE)
+    ours = quick_jit(mapped)(LOGITS, TARGETS, LABELS, WHERE)
     assert_close(ours, {name: on_one_device[name] for name in names})
 
 
@@ -132,9 +117,7 @@ def test_rows_of_a_shard_map(check_vma, on_one_device):
 @pytest.mark.parametrize("name", ["labels", "distributions", "softmax"])
 def test_spread_classes_are_not_gathered(kind, name):
     """What crosses devices is a few numbers of each row."""
-    mesh = jax.make_mesh(
-        (2, 2), ("data", "model"), axis_types=(kind,) * 2, devices=jax.devices()[:4]
-    )
+    mesh = mesh_of(kind, data=2, model=2)
     both, rows = NamedSharding(mesh, P("data", "model")), NamedSharding(mesh, P("data"))
     x = jax.device_put(LOGITS, both)
     arrays = jax.device_put(TARGETS, both), jax.device_put(LABELS, rows), None
