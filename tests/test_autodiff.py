@@ -271,6 +271,7 @@ def test_single_precision_in_the_default_modes(name: str) -> None:
     assert_same(result, expected, rtol=2e-6)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("pair", PAIRS)
 def test_no_tracer_leaks(pair: str) -> None:
     f = PAIRS[pair][0]

@@ -18,7 +18,7 @@ from jaxsoftmax import custom_rules
 from tests import oracle
 from tests.rules import hold
 
-pytestmark = pytest.mark.default_modes
+pytestmark = [pytest.mark.default_modes, pytest.mark.once]
 RNG = np.random.default_rng(4)
 Parts = dict[str, Callable[..., Any]]
 
