@@ -30,6 +30,7 @@ from jaxsoftmax.testing._contenders import (
 from jaxsoftmax.testing._modes import Mode, problem
 from jaxsoftmax.testing._timing import in_turns, ratio
 
+FOLDER = Path(__file__).parent / "results"
 SHORT = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -253,7 +254,7 @@ def main(console: Console) -> int:
     said = "{yes} are reached, {level} are within the noise of it, {no} are missed."
     lines += ["", said.format_map({"yes": 0, "level": 0, "no": 0} | counts)]
     console.print(lines[-1])
-    path = Path(__file__).parent / "results" / machine.name() / f"goals-jax-{jax.__version__}.md"
+    path = FOLDER / machine.name() / f"goals-jax-{jax.__version__}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bench import cases, gates, machine, peers, plots, report, results
+from bench import cases, gates, goals, machine, peers, plots, report, results
 from bench.__main__ import main
 from bench.conftest import CLOCK, facts
 from jaxsoftmax.testing import compare
@@ -388,3 +388,37 @@ def test_time_breaks_a_gate_only_where_the_whole_interval_is_too_slow(monkeypatc
 
 def test_every_op_has_gates():
     assert set(gates.SHAPES) == set(OPS)
+
+
+@pytest.mark.parametrize(("least", "mark"), [(2.0, "yes"), (2.2, "level"), (2.6, "no")])
+def test_a_goal_is_reached_or_within_the_noise_of_it_or_missed(least, mark, monkeypatch):
+    theirs = [2.0 + 0.05 * i for i in range(-8, 9)]
+    monkeypatch.setattr(goals, "in_turns", lambda *_, **__: {"ours": [1.0] * 17, "theirs": theirs})
+    found, reached = goals.faster(None, None, least)
+    assert (found, reached) == ("2.00× [1.80, 2.20]", mark)
+    assert goals.smaller(5, 100, 0.05) == ("5.00%", "yes")
+    assert goals.smaller(6, 100, 0.05) == ("6.00%", "no")
+
+
+def test_goals_are_shown_and_written(monkeypatch, tmp_path, capsys):
+    of_logits = [goals.Goal("a", "b", "2×", lambda: ("1.5×", "no"))]
+    on_features = [goals.Goal("c", "d", "none", lambda: ("3×", "yes"))]
+    monkeypatch.setattr(goals, "on_logits", lambda: of_logits)
+    monkeypatch.setattr(goals, "on_features", lambda: on_features)
+    monkeypatch.setattr(goals, "FOLDER", tmp_path)
+    assert main(["--goals"]) == 0
+    (page,) = tmp_path.rglob("goals-jax-*.md")
+    assert "| a | b | 2× | 1.5× | no |\n| c | d | none | 3× |  |" in page.read_text()
+    counted = "0 are reached, 0 are within the noise of it, 1 are missed."
+    assert counted in page.read_text()
+    assert counted in capsys.readouterr().out
+
+
+def test_the_goals_are_those_of_shapes_that_exist():
+    """Every one is made without being measured; the smallest of all is."""
+    made = [*goals.on_logits(), *goals.on_features()]
+    assert len({(goal.what, goal.than) for goal in made}) == len(made) == 23
+    args = goals.linear(6, 4, 5)
+    products = goals.program(goals.three_products, args, (), "forward")
+    assert [x.shape for x in products()] == [(6, 4), (4, 5), ()]
+    assert products.scratch >= 0
