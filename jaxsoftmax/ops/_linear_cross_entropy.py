@@ -96,6 +96,9 @@ def linear_softmax_cross_entropy(
     Where `check_vma=False`, take gradients outside of the map, or know what JAX means by them
     inside: the cotangent of what is the same on all devices is then a share, to be added up.
 
+    On CPU, gradients in half types say which layout a product shall have; `jax.export` of them
+    wants `disabled_checks=[jax.export.DisabledSafetyCheck.custom_call("LayoutConstraint")]`.
+
     Args:
       features: f `(..., D)`, floating point.
       kernel: W `(D, C)`, floating point. Products are accumulated in float32.

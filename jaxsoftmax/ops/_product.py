@@ -49,6 +49,8 @@ def product(a: Array, b: Array, *, over: tuple[int, int], dtype: Any) -> Array:
 
     a, b = a.astype(dtype), b.astype(dtype)
     if over == (0, 0) and _is_better_written_out(a, b):
+        if a.dtype.itemsize > 2:
+            return dot(numerics.stored(a.T), b, 1, 0)
         return _by_rows(dot(_by_rows(a.T), b, 1, 0))
     return dot(a, b, *over)
 
@@ -69,7 +71,7 @@ def _is_better_written_out(a: Array, b: Array) -> bool:
 def _by_rows(a: Array) -> Array:
     """`a` with its rows in memory: XLA would make a transpose part of the product, before or after.
 
-    For half types it must be both: a product that has its transpose folded in later has no kernel.
+    It must be both: a product of half types that has its transpose folded in later has no kernel.
     """
     by_rows: Array = with_layout_constraint(a, Layout((0, 1)))
     return by_rows

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from jaxsoftmax import (
     linear_softmax_cross_entropy,
@@ -56,6 +57,19 @@ def test_a_product_over_rows_is_the_same_with_its_transpose_written_out(columns,
     product = jax.jit(lambda a, b: _product.product(a, b, over=(0, 0), dtype=a.dtype))
     exact = a.astype(np.float64).T @ b.astype(np.float64)  # eighths: float32 holds every sum
     np.testing.assert_array_equal(product(jnp.asarray(a), jnp.asarray(b)), exact)
+
+
+def test_gradients_are_exported():
+    """In float32 as they are; for half types, which ask for a layout, with one check less."""
+    labels = jnp.zeros(4, jnp.int32)
+    gradient = jax.jit(jax.grad(lambda f, w: linear_softmax_cross_entropy(f, w, labels), (0, 1)))
+    wide, narrow = (
+        (jax.ShapeDtypeStruct((4, 2), dtype), jax.ShapeDtypeStruct((2, 64), dtype))
+        for dtype in ("float32", "bfloat16")
+    )
+    assert len(export.export(gradient)(*wide).out_avals) == 2
+    layout = export.DisabledSafetyCheck.custom_call("LayoutConstraint")
+    assert len(export.export(gradient, disabled_checks=[layout])(*narrow).out_avals) == 2
 
 
 N, C = 4096, 256  # so many rows that XLA:CPU makes one kernel of a softmax
