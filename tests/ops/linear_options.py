@@ -29,9 +29,8 @@ ARRAYS: dict[str, np.ndarray] = jax.device_get(
         "class_weights": jax.random.uniform(_KEYS[6], (C,)) + 0.5,
         "classes": jnp.arange(C) < C - 2,  # of eight devices the last has none
         "entries": jax.random.bernoulli(_KEYS[7], 0.6, (N, C)).at[jnp.arange(N), _LABELS].set(True),
-        "bar": jnp.cos(
-            jnp.arange(float(N))
-        ),  # how much each row counts where the losses are by row
+        # How much each row counts where the losses are by row.
+        "bar": jnp.cos(jnp.arange(float(N))),
     }
 )
 # "inner" is the axis that a product sums over; a layout may spread that of the kernel alone.
