@@ -1,10 +1,14 @@
 """Half types on CPU: products that have a kernel in every layout, and logits that stay narrow."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import (
     linear_softmax_cross_entropy,
@@ -16,6 +20,7 @@ from jaxsoftmax import (
 )
 from jaxsoftmax.ops import _numerics as numerics
 from jaxsoftmax.ops import _product
+from tests.ops.devices import mesh_of
 
 RNG = np.random.default_rng(7)
 
@@ -57,6 +62,17 @@ def test_a_product_over_rows_is_the_same_with_its_transpose_written_out(columns,
     product = jax.jit(lambda a, b: _product.product(a, b, over=(0, 0), dtype=a.dtype))
     exact = a.astype(np.float64).T @ b.astype(np.float64)  # eighths: float32 holds every sum
     np.testing.assert_array_equal(product(jnp.asarray(a), jnp.asarray(b)), exact)
+
+
+def test_products_of_rows_that_xla_spreads_gather_nothing():
+    """A layout of its own for a factor would, on a mesh with automatic axes."""
+    mesh = mesh_of(AxisType.Auto, data=4)
+    f = jax.device_put(jnp.ones((16, 8), jnp.bfloat16), NamedSharding(mesh, P("data")))
+    w = jax.device_put(jnp.ones((8, 32), jnp.bfloat16), NamedSharding(mesh, P()))
+    labels = jax.device_put(jnp.zeros(16, jnp.int32), NamedSharding(mesh, P("data")))
+    gradient = jax.jit(jax.grad(linear_softmax_cross_entropy, 1)).lower(f, w, labels).compile()
+    moved = re.findall(r" (all-\w+|collective-permute|reduce-scatter)\(", gradient.as_text())
+    assert set(moved) == {"all-reduce"}
 
 
 def test_gradients_are_exported():

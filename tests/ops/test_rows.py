@@ -70,6 +70,9 @@ def test_impossible_classes_cost_and_change_nothing_elsewhere(of) -> None:
     program = jax.jit(of).lower(x, t).compile()
     if numerics.is_new():
         assert " conditional(" in program.as_text()
+        # Where a mask says that there are some, nothing is asked.
+        masked = jax.jit(lambda x, t: softmax_cross_entropy(x, t, where=t > 0)).lower(x, t)
+        assert " conditional(" not in masked.compile().as_text()
     possible, loss = np.asarray(program(x, t)), np.asarray(program(impossible, none))
     np.testing.assert_array_equal(loss[[0, 1, 4, 5]], possible[[0, 1, 4, 5]])
     without = np.delete(x[2], 5), np.delete(t[2], 5)

@@ -133,3 +133,19 @@ def test_spread_classes_are_not_gathered(kind, name):
     assert {how for _, how in moved} == {"all-reduce"}
     # Of the four rows of a device.
     assert {math.prod(map(int, shape.split(","))) for shape, _ in moved} == {4}
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("name", ["labels", "distributions", "softmax"])
+def test_nothing_moves_where_rows_are_spread(kind, name):
+    """Not even one number, as it would to ask all rows for something."""
+    mesh = mesh_of(kind, data=4)
+    rows = NamedSharding(mesh, P("data"))
+    arrays = jax.device_put((LOGITS.repeat(4, 1), TARGETS.repeat(4, 1), LABELS), rows)
+
+    def run(x, t, y):
+        value, back = jax.vjp(lambda x: FUNCTIONS[name](x, t, y, None), x)
+        return back(jnp.cos(value))
+
+    text = jax.jit(run).lower(*arrays).compile().as_text()
+    assert not re.search(r" (all-\w+|collective-permute|reduce-scatter)\(", text)
