@@ -65,7 +65,7 @@ def test_a_product_over_rows_is_the_same_with_its_transpose_written_out(columns,
 
 
 def test_products_of_rows_that_xla_spreads_gather_nothing():
-    """A layout of its own for a factor would, on a mesh with automatic axes."""
+    """On automatic axes the parts of the gradient are added up, and nothing else moves."""
     mesh = mesh_of(AxisType.Auto, data=4)
     f = jax.device_put(jnp.ones((16, 8), jnp.bfloat16), NamedSharding(mesh, P("data")))
     w = jax.device_put(jnp.ones((8, 32), jnp.bfloat16), NamedSharding(mesh, P()))
