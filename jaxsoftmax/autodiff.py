@@ -364,3 +364,89 @@ def _instantiated(leaf: Any) -> Any:
 def _float0(aval: Any) -> Any:
     """The tangent of an integer output, which varies inside shard_map where that does."""
     return vary(np.zeros(aval.shape, jax.dtypes.float0), aval.manual_axis_type.varying)
+
+
+# TEMPORARY
+@custom_rules
+def _scaled(g, bar):
+    return jnp.where(bar == 0, jnp.zeros((), g.dtype), g * bar)
+
+
+def scaled(g, bar):
+    shape = jnp.broadcast_shapes(g.shape, bar.shape)
+    return _scaled(jnp.broadcast_to(g, shape), jnp.broadcast_to(bar, shape))
+
+
+_scaled.defrules(
+    lambda g, bar: (_scaled(g, bar), (g, bar)),
+    lambda saved, g_dot, bar_dot: _scaled(g_dot, saved[1]) + _scaled(saved[0], bar_dot),
+    lambda saved, y_bar: (_scaled(y_bar, saved[1]), _scaled(saved[0], y_bar)),
+)
+
+
+def differentiates_as(textbook, keeps=None):
+    import inspect
+    takes_value = next(iter(inspect.signature(textbook).parameters)) == "value"
+
+    def decorate(f):
+        @functools.wraps(f)
+        def call(*args, **static):
+            @jax.custom_jvp
+            def g(*args):
+                return f(*args, **static)
+
+            def rule(primals, tangents):
+                out = g(*primals)
+                moving = [i for i, t in enumerate(tangents) if _moves_all(t)]
+                def of(*values):
+                    full = list(primals)
+                    for i, v in zip(moving, values):
+                        full[i] = v
+                    if takes_value:
+                        return textbook(out, *full, **static)
+                    return textbook(*full, **static)
+                if not moving:
+                    return out, jax.tree.map(lambda x: jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.inexact) else np.zeros(x.shape, jax.dtypes.float0), out)
+                dots = jax.jvp(of, tuple(primals[i] for i in moving), tuple(tangents[i] for i in moving))[1]
+                return out, dots
+            g.defjvp(rule, symbolic_zeros=True)
+            return g(*args)
+        return call
+    return decorate
+
+
+def _moves_all(t):
+    return all(_moves(x) for x in jax.tree.leaves(t, is_leaf=_is_symbolic_zero)) and bool(jax.tree.leaves(t, is_leaf=_is_symbolic_zero))
+
+
+def _defgradients(self, fwd):
+    def fwd_(*args, **kw):
+        out, grads = fwd(*args, **kw)
+        return out, (grads, tuple(_DT(str(jnp.result_type(a))) if a is not None else None for a in args))
+    def widen(v):
+        return v if v.dtype == jnp.float64 else v.astype(jnp.float32)
+    def jvp(res, *dots, **kw):
+        grads, _ = res
+        terms = []
+        for g, d in zip(grads, dots):
+            if d is None or g is None: continue
+            prod = scaled(g, widen(d))
+            terms.append(prod)
+        shape = None
+        out = []
+        for t, (g, d) in zip(terms, [(g, d) for g, d in zip(grads, dots) if d is not None and g is not None]):
+            axis = kw["classes"].axis
+            out.append(jnp.sum(t, axis, keepdims=True) if t.shape[axis] != 1 or True else t)
+        return functools.reduce(jnp.add, out)
+    def vjp(res, bar, **kw):
+        grads, dts = res
+        return tuple(None if g is None else scaled(g, jnp.broadcast_to(bar, g.shape)).astype(dt.name) for g, dt in zip(grads, dts))
+    self.defrules(fwd_, jvp, vjp, symbolic_zeros=True)
+
+custom_rules.defgradients = _defgradients
+
+import dataclasses as _dc
+@jax.tree_util.register_static
+@_dc.dataclass(frozen=True)
+class _DT:
+    name: str

@@ -1,14 +1,14 @@
-"""The mathematics: one op a file, its rules beside it."""
+"""The operations: cards, rules and public functions, one operation a file."""
 
-from ._cross_entropy import cross_entropy as cross_entropy
-from ._cross_entropy import softmax_cross_entropy as softmax_cross_entropy
-from ._cross_entropy import (
+from .cross_entropy import cross_entropy as cross_entropy
+from .cross_entropy import softmax_cross_entropy as softmax_cross_entropy
+from .cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
+from .log_softmax import log_softmax as log_softmax
+from .logsumexp import logsumexp as logsumexp
+from .softmax import softmax as softmax
+from .softmax import softmax_jacobian as softmax_jacobian
 from ._linear_cross_entropy import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from ._linear_kl_divergence import linear_softmax_kl_divergence as linear_softmax_kl_divergence
-from ._log_softmax import log_softmax as log_softmax
-from ._logsumexp import logsumexp as logsumexp
 from ._loss_stats import LossStats as LossStats
-from ._softmax import softmax as softmax
-from ._softmax import softmax_jacobian as softmax_jacobian

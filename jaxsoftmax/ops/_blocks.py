@@ -20,7 +20,7 @@ from jax import Array, lax
 
 from jaxsoftmax.autodiff import custom_rules
 
-from . import _numerics as numerics
+from .row.exponentials import wide
 
 Flags = tuple[bool, ...]
 
@@ -166,7 +166,7 @@ class _Cotangent:
         bars = _join([None] * len(self.moves), back(bar), self.moves)
         sums = [None if c else bar for bar, c in zip(bars, self.cut, strict=True)]
         rows = [bar if c else None for bar, c in zip(bars, self.cut, strict=True)]
-        return jax.tree.map(numerics.wide, sums), rows
+        return jax.tree.map(wide, sums), rows
 
 
 def _split(args: Any, moves: Flags) -> tuple[list[Any], tuple[Any, ...], tuple[Any, ...]]:

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from . import _arguments as arguments
-from . import _numerics as numerics
+from .call import arguments
+from .call.axes import class_axes
+from .row.exponentials import wide
 from ._blocks import Tile, block_rows, block_tile
 from ._product import product_dtype
-from ._spread import Names
+from .devices.classes import Names
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -33,9 +34,9 @@ def operands(
             f"{function}: {prefix}features must have the shape (..., {w.shape[0]}) to go with a "
             f"kernel of shape {w.shape}, got {f.dtype}{list(f.shape)}."
         )
-    dtype = product_dtype(numerics.wide(f[..., :0]).dtype, numerics.wide(w[:0]).dtype)
+    dtype = product_dtype(wide(f[..., :0]).dtype, wide(w[:0]).dtype)
     like: Any = jax.ShapeDtypeStruct((*f.shape[:-1], w.shape[1]), dtype)
-    arguments.class_axes(function, -1, like)
+    class_axes(function, -1, like)
     if bias is None:
         return f, w, None, like
     b = arguments.floating_loss(function, prefix + "bias", bias)
@@ -51,8 +52,7 @@ def row_weights(function: str, weights: Any, batch: tuple[int, ...], dtype: Any)
     """Weights of the rows, in the shape of the batch, or None."""
     if weights is None:
         return None
-    like: Any = jax.ShapeDtypeStruct(batch, dtype)
-    return arguments.weights(function, "weights", weights, like).astype(dtype)
+    return arguments.weights(function, "weights", weights, batch).astype(dtype)
 
 
 def check_reduction(function: str, reduction: Any) -> None:

@@ -12,16 +12,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from . import _arguments as arguments
 from ._blocks import Tile, varying_like
-from ._distribution_loss import distribution_loss
-from ._integer_loss import integer_loss
-from ._loss_stats import LossStats, loss_stats, loss_stats_shares
-from ._options import Options
+from ._loss_stats import LossStats, loss_stats
 from ._product import product, product_dtype
-from ._spread import Names
-from ._spread_label_loss import label_share
-from ._spread_loss import Part, loss_share, part_target
+from .call import arguments
+from .call.options import Options
+from .devices.classes import Classes, Here, Names, Spread
+from .distribution_loss import distribution_loss
+from .label_loss import label_loss
 
 
 class Problem(NamedTuple):
@@ -144,22 +142,22 @@ def _losses(
     """L of every row of a block of logits."""
     options = plan.options
     x, mask, keep = _seen(z, masks, options)
-    if plan.axis_name is not None:
-        y = labels[:, None] if arguments.are_classes(labels) else labels
-        where: Any = {"z_loss": options.z_loss, "axis_name": plan.axis_name}
-        if arguments.are_classes(labels) and class_weights is None and not options.label_smoothing:
-            losses = label_share(x, y, keep, **where)
-        else:
-            part = Part.of_device(x.shape[1], plan.axis_name)
-            t = part_target(y, x, mask, masks.admissible, class_weights, options, part)
-            losses = loss_share(x, t, keep, **where)
-    elif arguments.are_classes(labels):
-        target = options.target(labels[:, None], x, mask, keep, class_weights, None, 1)
-        losses = integer_loss(x, *target, axis=1, z_loss=options.z_loss)
+    classes = _classes(plan)
+    if arguments.are_classes(labels):
+        target = options.target(
+            labels[:, None], x, mask, keep, class_weights, classes, masks.admissible
+        )
+        losses = label_loss(x, *target, classes=classes, z_loss=options.z_loss)
     else:
-        t = options.distribution(labels.astype(x.dtype), mask, class_weights, 1)
-        losses = distribution_loss(x, t, keep, axis=1, z_loss=options.z_loss)
+        t = options.distribution(
+            labels.astype(x.dtype), mask, class_weights, classes, masks.admissible
+        )
+        losses = distribution_loss(x, t, keep, classes=classes, z_loss=options.z_loss)
     return losses[:, 0]
+
+
+def _classes(plan: Plan) -> Classes:
+    return Here(1) if plan.axis_name is None else Spread(plan.axis_name)
 
 
 def _stats(z: Array, labels: Array, masks: Masks, plan: Plan) -> LossStats | None:
@@ -167,9 +165,7 @@ def _stats(z: Array, labels: Array, masks: Masks, plan: Plan) -> LossStats | Non
         return None
     x, _, keep = _seen(z, masks, plan.options)
     labels = labels[:, None] if arguments.are_classes(labels) else labels
-    if plan.axis_name is not None:
-        return loss_stats_shares(x, labels, keep, plan.axis_name)
-    return loss_stats(x, labels, keep)
+    return loss_stats(x, labels, keep, _classes(plan))
 
 
 def _seen(z: Array, masks: Masks, options: Options) -> tuple[Array, Array | None, Array | None]:

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from . import _arguments as arguments
 from . import _linear_arguments as linear
 from ._linear_loss import Given, Job, linear_loss
 from ._loss_stats import LossStats
-from ._options import Options
-from ._spread import Names
+from .call import arguments
+from .call.options import Options
+from .devices.classes import Names
 
 NAME = "linear_softmax_cross_entropy"
 

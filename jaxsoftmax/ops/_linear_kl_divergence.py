@@ -20,16 +20,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from . import _arguments as arguments
 from . import _linear_arguments as linear
-from . import _mesh as mesh
-from . import _numerics as numerics
-from . import _spread as spread
 from ._blocks import stream, varying
 from ._linear_block import kept, linear_logits
-from ._log_softmax import log_softmax
 from ._product import product_dtype
-from ._softmax import softmax
+from jaxsoftmax.autodiff import scaled
+from .call import arguments
+from .devices import mesh
+from .devices.classes import Classes, Here, Names, Spread
+from .log_softmax import log_softmax_of
+from .softmax import softmax_of
 
 NAME = "linear_softmax_kl_divergence"
 
@@ -45,7 +45,7 @@ def linear_softmax_kl_divergence(
     temperature: float = 1.0,
     weights: ArrayLike | None = None,
     reduction: linear.Reduction = "mean",
-    axis_name: spread.Names | None = None,
+    axis_name: Names | None = None,
     block_size: int | None = None,
     memory_budget: int | None = None,
 ) -> Array:
@@ -144,7 +144,7 @@ class _Job(NamedTuple):
     dtype: Any  # of the divergences
     reduction: linear.Reduction
     sizes: linear.Sizes
-    classes: spread.Names | None  # the mesh axes that spread the classes
+    classes: Names | None  # the mesh axes that spread the classes
     rows: tuple[str, ...] = ()  # and those that spread the rows
 
 
@@ -178,9 +178,9 @@ def _local_loss(given: _Given, job: _Job) -> Array:
     shares = stream(f, w, b, g, v, c, keep, body=body, cut=cut, size=size)[1]
     if job.reduction == "none":
         losses = linear.whole(shares, job.classes).reshape(batch)
-        return losses if given.weights is None else numerics.scaled(losses, given.weights)
+        return losses if given.weights is None else scaled(losses, given.weights)
     u = linear.shares(u, rows, keep, job.dtype, job.reduction, job.rows)
-    return cast(Array, linear.whole(jnp.sum(numerics.scaled(shares, u)), axes))
+    return cast(Array, linear.whole(jnp.sum(scaled(shares, u)), axes))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +189,7 @@ class _Divergences:
 
     temperature: float
     dtype: Any
-    classes: spread.Names | None
+    classes: Names | None
 
     def __call__(
         self,
@@ -212,12 +212,10 @@ class _Divergences:
         return None, jnp.asarray(self.temperature**2, self.dtype) * divergence
 
     def _softmax(self, x: Array) -> Array:
-        return softmax(x) if self.classes is None else spread.softmax(x, axis_name=self.classes)
+        return softmax_of(x, classes=Here(1) if self.classes is None else Spread(self.classes))
 
     def _log_softmax(self, x: Array) -> Array:
-        if self.classes is None:
-            return log_softmax(x)
-        return spread.log_softmax(x, axis_name=self.classes)
+        return log_softmax_of(x, classes=Here(1) if self.classes is None else Spread(self.classes))[0]
 
     def _logits(self, features: Array, kernel: Array, bias: Array | None, keep: Any) -> Array:
         z = linear_logits(kept(features, keep), kernel, bias).astype(self.dtype)

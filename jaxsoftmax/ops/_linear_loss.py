@@ -10,16 +10,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import PartitionSpec
 
-from . import _arguments as arguments
 from . import _linear_arguments as linear
-from . import _mesh as mesh
-from . import _numerics as numerics
 from ._blocks import varying
 from ._linear_block import Masks, Plan
 from ._linear_stream import row_losses, total_loss
 from ._loss_stats import LossStats
-from ._options import Options
-from ._spread import Names
+from jaxsoftmax.autodiff import scaled
+from .call import arguments
+from .call.options import Options
+from .devices import mesh
+from .devices.classes import Names
 
 
 class Given(NamedTuple):
@@ -97,7 +97,7 @@ def _local_loss(given: Given, job: Job) -> tuple[Array, LossStats | None]:
     if job.reduction == "none":
         losses, stats = linear.whole(row_losses(*flat[:5], masks, plan=plan), job.classes)
         loss = losses.reshape(batch)
-        loss = loss if given.weights is None else numerics.scaled(loss, given.weights)
+        loss = loss if given.weights is None else scaled(loss, given.weights)
     else:
         u = linear.shares(flat.weights, rows, masks.keep, plan.dtype, job.reduction, job.rows)
         share, stats = total_loss(*flat[:5], u, masks, plan=plan)

@@ -27,13 +27,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxsoftmax.autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules, scaled
 
-from . import _numerics as numerics
 from ._blocks import Flags, stream
 from ._linear_block import CUT, BlockGradients, BlockLosses, Losses, Masks, Plan, Problem, lies
 from ._linear_tiles import tiled
 from ._loss_stats import LossStats
+from .row.exponentials import wide
 
 # ------------------------------------------------------------------------------------------------
 # All rows
@@ -150,7 +150,7 @@ def total_loss(
 
 
 def _total(losses: Array, weights: Array) -> Array:
-    return jnp.sum(numerics.scaled(losses, weights.astype(losses.dtype)))
+    return jnp.sum(scaled(losses, weights.astype(losses.dtype)))
 
 
 def _total_fwd(*args: Any, plan: Plan, perturbed: Flags) -> tuple[Losses, tuple[Any, ...]]:
@@ -166,7 +166,7 @@ def _total_jvp(
     gradient: tuple[Any, ...], *dots: Any, plan: Plan, perturbed: Flags
 ) -> tuple[Array, Any]:
     pairs = [(g, dot) for g, dot in zip(gradient, dots, strict=False) if dot is not None]
-    terms = [jnp.sum(numerics.wide(g) * numerics.wide(dot)) for g, dot in pairs]
+    terms = [jnp.sum(wide(g) * wide(dot)) for g, dot in pairs]
     total_dot = functools.reduce(jnp.add, (term.astype(plan.dtype) for term in terms))
     return total_dot, _no_stats(plan)
 
@@ -181,8 +181,8 @@ def _total_vjp(
     total_bar, _ = out_bar
 
     def times_bar(g: Array) -> Array:
-        wide = numerics.wide(g)
-        return numerics.scaled(wide, total_bar.astype(wide.dtype)).astype(g.dtype)
+        g_wide = wide(g)
+        return scaled(g_wide, total_bar.astype(g_wide.dtype)).astype(g.dtype)
 
     bars = tuple(g if g is None else times_bar(g) for g in gradient)
     return (*bars, None)

@@ -24,8 +24,6 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
-from . import _arguments as arguments
-from . import _numerics as numerics
 from ._blocks import Body, stream, varying_axes, varying_like, zeros_varying
 from ._linear_block import (
     CUT,
@@ -39,8 +37,12 @@ from ._linear_block import (
     linear_bars,
     linear_logits,
 )
-from ._options import admissible
-from ._spread_label_loss import label_row
+from .call import arguments
+from .call.options import admissible
+from .devices.classes import Here
+from .row import exponentials as numerics
+from .row import xla
+from .row.label import label_row
 
 T = TypeVar("T")
 
@@ -171,7 +173,7 @@ class _Rows:
 
         def step(tile: _Tile, so_far: _Statistics) -> _Statistics:
             x, y = tile.logits()[0], tile.labels
-            m = jnp.maximum(so_far.m, numerics.row_max(x, (1,)))
+            m = jnp.maximum(so_far.m, numerics.row_max(x, 1))
             # All classes so far may be impossible.
             largest = jnp.maximum(m, numerics.finite(jnp.full_like(m, -jnp.inf)))
             e = numerics.without_class(numerics.exponentials(x, largest), y, 1)
@@ -194,25 +196,27 @@ class _Rows:
             return merged._replace(spread=spread)
 
         nothing = _Spread(zero, zero, zero) if self.plan.options.label_smoothing else None
-        start = _Statistics(jnp.full_like(zero, -jnp.inf), zero, zero + jnp.nan, nothing)
+        start = _Statistics(jnp.full_like(zero, -jnp.inf), zero, zero, nothing)
         return self.over_tiles(step, start)
 
     def row(self, of: _Statistics) -> _Row:
         """As in `_integer_loss`."""
         plan, keep, one = self.plan, self.masks.keep, jnp.ones((), self.plan.dtype)
-        m, label = of.m, label_row(of.m, of.r, of.x_y)
+        y, m = self.problem.labels[:, None], of.m
+        valid = (y >= 0) & (y < self.classes)
+        label = label_row(m, of.r * numerics.largest_exponential(m), of.x_y, valid)
         beta: Any = one - plan.options.label_smoothing
         if self.problem.class_weights is not None:
             weights = self.problem.class_weights[0].astype(plan.dtype)
             beta = beta * jnp.take(weights, self.problem.labels[:, None], mode="clip")
         losses, mass, others = beta * label.nll, beta, jnp.zeros((), plan.dtype)
         if of.spread is not None:
-            losses = losses + of.spread.mass * label.log_total + of.spread.distance
+            losses = losses + of.spread.mass * label.excess + of.spread.distance
             mass, others = mass + of.spread.mass, of.spread.others
-        s = m + label.log_total
+        s = m + label.excess
         pull = 2 * plan.options.z_loss * s if plan.options.z_loss else jnp.zeros_like(s)
         losses = losses + pull * s / 2
-        at_label = others - mass * label.others + pull * label.p
+        at_label = others - mass * label.others + pull * label.probability
         factor = (mass + pull) * label.scale
         if keep is not None:
             losses = jnp.where(keep[:, None], losses, jnp.zeros_like(losses))
@@ -287,7 +291,7 @@ class _Tile(NamedTuple):
         options, mask = self.rows.plan.options, self.mask
         z = linear_logits(self.rows.features, self.kernel, self.part(self.rows.problem.bias))
         x, back = jax.vjp(lambda z: options.logits(z, mask, 1)[0], z)
-        return numerics.stored(x), back
+        return xla.stored(x), back
 
     def spread(self, x: Array) -> Array | None:
         """α, (n, c) or one that broadcasts to it; None where it is 0."""
@@ -295,7 +299,7 @@ class _Tile(NamedTuple):
         if not options.label_smoothing:
             return None
         count = rows.masks.admissible
-        alpha = options.uniform(x, self.mask, 1, rows.classes if count is None else count)
+        alpha = options.uniform(x, self.mask, Here(1), jnp.asarray(rows.classes) if count is None else count)
         weights = self.part(rows.problem.class_weights)
         if weights is not None:
             alpha = admissible(alpha * weights.astype(x.dtype), self.mask)

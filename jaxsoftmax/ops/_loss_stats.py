@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
-from . import _arguments as arguments
-from . import _numerics as numerics
-from . import _rows as rows
-from . import _spread as spread
-from ._integer_loss import integer_loss
-from ._spread_loss import Part, first_only, part_labels
+from . import row as rows
+from .call import arguments
+from .devices.classes import Classes, Spread
+from .label_loss import label_loss
+from .row import xla
+from .row.exponentials import exponentials, row_max, zero_where_dropped
 
 
 class LossStats(NamedTuple):
@@ -33,58 +33,34 @@ class LossStats(NamedTuple):
     """-Σ p log p, in nats."""
 
 
-def loss_stats(x: Array, labels: Array, keep: Array | None) -> LossStats:
+def loss_stats(x: Array, labels: Array, keep: Array | None, classes: Classes) -> LossStats:
     """The statistics of canonical logits (N, C), all as floats: integers have no tangents.
+
+    Of classes spread over devices: what adds up to the statistics.
 
     Args:
       x: logits in float32 or wider.
       labels: integers (N, 1) or distributions (N, C).
       keep: boolean (N, 1), or None.
+      classes: where the classes are.
     """
-    x = lax.stop_gradient(x)
-    x = numerics.stored(x if keep is None else jnp.where(keep, x, jnp.zeros_like(x)))
-    largest = numerics.row_max(x, (1,))
-    row = rows.statistics(x, largest, 1)
-    p = numerics.exponentials(x, largest) / row.total
+    x = xla.stored(zero_where_dropped(lax.stop_gradient(x), keep))
+    row = classes.statistics(x, classes.max(x))
+    masked = keep is not None or isinstance(classes, Spread)
     cross_entropy = partial(
-        rows.cross_entropy, x=x, m=largest, log_total=row.log_total, axis=1, masked=keep is not None
+        rows.cross_entropy, x=x, m=row.max, excess=row.excess, axis=1, masked=masked
     )
-    entropy = cross_entropy(p)
+    entropy = cross_entropy(exponentials(x, row.max) / row.total)
     if arguments.are_classes(labels):
-        nll = integer_loss(x, labels, None, None, keep, axis=1, z_loss=0.0)
+        nll = label_loss(x, labels, None, None, keep, classes=classes, z_loss=0.0)
     else:
-        t = lax.stop_gradient(labels).astype(x.dtype)
-        nll = cross_entropy(t)
-    prediction = jnp.argmax(x, 1, keepdims=True).astype(x.dtype)
-    return _of_rows(keep, largest + row.log_total, -nll, prediction, entropy)
-
-
-def loss_stats_shares(
-    x: Array, labels: Array, keep: Array | None, axis_name: spread.Names
-) -> LossStats:
-    """As `loss_stats`, of classes spread over devices: what adds up to the statistics."""
-    x = lax.stop_gradient(x)
-    x = numerics.stored(x if keep is None else jnp.where(keep, x, jnp.zeros_like(x)))
-    largest = spread.row_max(x, axis_name)
-    row, _ = spread.row_statistics(x, largest, axis_name=axis_name)
-    minus_log_p = row.log_total - numerics.shifted(x, largest)
-    t = lax.stop_gradient(part_labels(labels, x, Part.of_device(x.shape[1], axis_name)))
-    p = spread.row_probabilities(x, row)
-    log_prob, entropy = (
-        jnp.sum(numerics.weighted(weight, minus_log_p), 1, keepdims=True) for weight in (t, p)
-    )
-    # The first of the classes that attain the maximum, on the first device that has one.
-    classes = x.shape[1]
-    own = jnp.argmax(x, 1, keepdims=True)
-    has_it = jnp.max(x, 1, keepdims=True) >= largest
-    beyond = classes * lax.axis_size(axis_name)
-    own = jnp.where(has_it, own + lax.axis_index(axis_name) * classes, beyond)
-    prediction = lax.pmin(own, axis_name).astype(x.dtype)
+        nll = cross_entropy(lax.stop_gradient(labels).astype(x.dtype))
+    prediction = classes.argmax(x, row.max).astype(x.dtype)
     s, prediction, no_class = (
-        first_only(value, axis_name)
-        for value in (largest + row.log_total, prediction, -jnp.ones_like(prediction))
+        classes.first(value)
+        for value in (row.max + row.excess, prediction, -jnp.ones_like(prediction))
     )
-    return _of_rows(keep, s, -log_prob, prediction, entropy, no_class=no_class)
+    return _of_rows(keep, s, -nll, prediction, entropy, no_class=no_class)
 
 
 def _of_rows(keep: Array | None, *values: Array, no_class: Any = -1.0) -> LossStats:

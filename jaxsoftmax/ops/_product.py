@@ -20,8 +20,9 @@ from jax.experimental.layout import Layout, with_layout_constraint
 
 from jaxsoftmax.autodiff import custom_rules
 
-from . import _numerics as numerics
-from ._mesh import is_automatic
+import jax
+from .devices.mesh import is_automatic
+from .row import xla
 
 
 def product_dtype(a: Any, b: Any) -> Any:
@@ -50,7 +51,7 @@ def product(a: Array, b: Array, *, over: tuple[int, int], dtype: Any) -> Array:
     a, b = a.astype(dtype), b.astype(dtype)
     if over == (0, 0) and _is_better_written_out(a, b):
         if a.dtype.itemsize > 2:
-            return dot(numerics.stored(a.T), b, 1, 0)
+            return dot(xla.stored(a.T), b, 1, 0)
         return _by_rows(dot(_by_rows(a.T), b, 1, 0))
     return dot(a, b, *over)
 
@@ -63,7 +64,7 @@ _MANY_TIMES = 32
 
 def _is_better_written_out(a: Array, b: Array) -> bool:
     """Whether Aᵀ B is faster with Aᵀ in memory. XLA must not spread them over devices."""
-    if not numerics.on_cpu() or is_automatic(a, b):
+    if jax.default_backend() != "cpu" or is_automatic(a, b):
         return False
     return a.dtype.itemsize == 2 or b.shape[1] >= _MANY_TIMES * a.shape[1]
 

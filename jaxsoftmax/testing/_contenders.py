@@ -21,12 +21,13 @@ import numpy as np
 from jax import Array
 
 import jaxsoftmax
-from jaxsoftmax.ops._distribution_loss import distribution_loss
-from jaxsoftmax.ops._integer_loss import integer_loss
-from jaxsoftmax.ops._log_softmax import _log_softmax
-from jaxsoftmax.ops._logsumexp import _logsumexp
-from jaxsoftmax.ops._numerics import wide
-from jaxsoftmax.ops._softmax import _softmax
+from jaxsoftmax.ops.devices.classes import Here
+from jaxsoftmax.ops.distribution_loss import distribution_loss
+from jaxsoftmax.ops.label_loss import label_loss
+from jaxsoftmax.ops.log_softmax import log_softmax_of
+from jaxsoftmax.ops.logsumexp import _logsumexp
+from jaxsoftmax.ops.row.exponentials import wide
+from jaxsoftmax.ops.softmax import softmax_of
 
 from ._compare import compare
 from ._comparison import Comparison
@@ -170,25 +171,25 @@ def _textbook_distribution(x: Array, t: Array) -> Array:
 
 
 def _reverse_softmax(x: Array) -> Array:
-    return _array(_softmax.custom_vjp(x, axis=x.ndim - 1))
+    return _array(softmax_of.custom_vjp(x, classes=Here(x.ndim - 1)))
 
 
 def _reverse_log_softmax(x: Array) -> Array:
-    return _array(_log_softmax.custom_vjp(x, axis=x.ndim - 1)[0])
+    return _array(log_softmax_of.custom_vjp(x, classes=Here(x.ndim - 1))[0])
 
 
 def _reverse_logsumexp(x: Array) -> Array:
-    return jnp.squeeze(_array(_logsumexp.custom_vjp(x, axis=x.ndim - 1)[0]), -1)
+    return jnp.squeeze(_array(_logsumexp.custom_vjp(x, classes=Here(x.ndim - 1))[0]), -1)
 
 
 def _reverse_integer(x: Array, y: Array) -> Array:
     y = y[..., None]
-    rows = integer_loss.custom_vjp(wide(x), y, None, None, None, axis=x.ndim - 1, z_loss=0.0)
+    rows = label_loss.custom_vjp(wide(x), y, None, None, None, classes=Here(x.ndim - 1), z_loss=0.0)
     return jnp.mean(_array(rows))
 
 
 def _reverse_distribution(x: Array, t: Array) -> Array:
-    rows = distribution_loss.custom_vjp(wide(x), wide(t), None, axis=x.ndim - 1, z_loss=0.0)
+    rows = distribution_loss.custom_vjp(wide(x), wide(t), None, classes=Here(x.ndim - 1), z_loss=0.0)
     return jnp.mean(_array(rows))
 
 

@@ -1,8 +1,8 @@
 r"""The cross-entropy losses: what users call.
 
-Arguments are checked, options resolved (`_options`), and a rule applied: of logits and class labels
-(`_integer_loss`), of logits and target distributions (`_distribution_loss`), of probabilities
-(`_probability_loss`).
+Arguments are checked, options resolved (`call.options`), and a rule applied: of logits and class
+labels (`label_loss`), of logits and target distributions (`distribution_loss`), of probabilities
+(`probability_loss`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,24 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from . import _arguments as arguments
-from . import _numerics as numerics
-from ._distribution_loss import distribution_loss
-from ._integer_loss import integer_loss
-from ._options import Options
-from ._probability_loss import probability_loss
+from .call import arguments, one_program
+from .call.axes import Axis, class_axes, merge, merged_axis
+from .call.options import Options, counted
+from .devices.classes import Here
+from .distribution_loss import distribution_loss
+from .label_loss import label_loss
+from .probability_loss import probability_loss
+from .row.exponentials import is_class, wide
+from .row.label import nan_where
+
+_OPTIONS = ("label_smoothing", "z_loss", "logit_softcap")
 
 
+@one_program("axis", *_OPTIONS)
 def softmax_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
-    axis: arguments.Axis = -1,
+    axis: Axis = -1,
     where: ArrayLike | None = None,
     *,
     label_smoothing: float = 0.0,
@@ -44,8 +50,9 @@ def softmax_cross_entropy(
       labels: target distributions of the same shape. They need not sum to 1, and are differentiated
         as well. A class with target 0 and logit -inf contributes nothing.
       axis: the class axis, or a tuple of axes that share one distribution; None means all.
-      where: boolean, broadcastable to `logits`: the classes that exist. A row with none left has
-        loss 0 and gradient 0.
+      where: boolean, with the dimensions of `logits` (or length 1): the classes that exist. A row
+        with none left has loss 0 and gradient 0. With the dimensions of the losses: the rows that
+        count; the others have loss 0 and gradient 0.
       label_smoothing: ε in [0, 1]; targets become (1 - ε) t + ε / (number of admissible classes).
       z_loss: λ >= 0, adds λ logsumexp(x)², which keeps the logits from drifting.
       logit_softcap: c > 0, replaces logits x by c tanh(x / c).
@@ -70,22 +77,24 @@ def softmax_cross_entropy(
     name = "softmax_cross_entropy"
     x = arguments.floating_loss(name, "logits", logits)
     t = arguments.distribution_labels(name, labels, x)
-    axes = arguments.class_axes(name, axis, x)
-    mask = arguments.class_mask(name, where, x)
+    axes = class_axes(name, axis, x)
+    mask, rows = arguments.loss_masks(name, where, x, axes)
     weights = arguments.class_weights(name, class_weights, x, axes)
     options = Options.checked(name, label_smoothing, z_loss, logit_softcap)
 
-    axis = arguments.single(axes, x)
-    x, t, mask = (arguments.merge(value, axes) for value in (x, t, mask))
-    x, keep = options.logits(x, mask, axis)
-    t = options.distribution(t.astype(jax.eval_shape(numerics.wide, x).dtype), mask, weights, axis)
-    return jnp.squeeze(distribution_loss(x, t, keep, axis=axis, z_loss=options.z_loss), axis)
+    here = Here(merged_axis(x.ndim, axes))
+    x, t, mask, rows = _merged(axes, x, t, mask, rows)
+    x, alive = options.logits(x, mask, here.axis)
+    t = options.distribution(t.astype(_like(x).dtype), mask, weights, here)
+    losses = distribution_loss(x, t, _both(alive, rows), classes=here, z_loss=options.z_loss)
+    return jnp.squeeze(losses, here.axis)
 
 
+@one_program("axis", *_OPTIONS, "ignore_index")
 def softmax_cross_entropy_with_integer_labels(
     logits: ArrayLike,
     labels: ArrayLike,
-    axis: arguments.Axis = -1,
+    axis: Axis = -1,
     where: ArrayLike | None = None,
     *,
     label_smoothing: float = 0.0,
@@ -107,8 +116,9 @@ def softmax_cross_entropy_with_integer_labels(
         of its row NaN.
       axis: the class axis, or a tuple of axes that share one distribution (labels are then indices
         into these axes, flattened); None means all.
-      where: boolean, broadcastable to `logits`: the classes that exist. A label that does not has
-        loss +inf; a row with none left has loss 0 and gradient 0.
+      where: boolean, with the dimensions of `logits` (or length 1): the classes that exist. A label
+        that does not has loss +inf; a row with none left has loss 0 and gradient 0. With the
+        dimensions of the losses: the rows that count; the others have loss 0 and gradient 0.
       label_smoothing: ε in [0, 1]; the target is 1 - ε at the label, plus ε / (number of admissible
         classes) everywhere.
       z_loss: λ >= 0, adds λ logsumexp(x)², which keeps the logits from drifting.
@@ -136,26 +146,28 @@ def softmax_cross_entropy_with_integer_labels(
     """
     name = "softmax_cross_entropy_with_integer_labels"
     x = arguments.floating_loss(name, "logits", logits)
-    axes = arguments.class_axes(name, axis, x)
+    axes = class_axes(name, axis, x)
     y = arguments.integer_labels(name, labels, x, axes)
-    mask = arguments.class_mask(name, where, x)
+    mask, rows = arguments.loss_masks(name, where, x, axes)
     weights = arguments.class_weights(name, class_weights, x, axes)
     options = Options.checked(name, label_smoothing, z_loss, logit_softcap)
     ignore_index = arguments.ignore_index(name, ignore_index)
 
-    axis = arguments.single(axes, x)
-    x, mask = (arguments.merge(value, axes) for value in (x, mask))
-    y = jnp.expand_dims(y, axis)
-    x, alive = options.logits(x, mask, axis)
-    like: Any = jax.eval_shape(numerics.wide, x)
-    target = options.target(y, like, mask, alive, weights, ignore_index, axis)
-    return jnp.squeeze(integer_loss(x, *target, axis=axis, z_loss=options.z_loss), axis)
+    here = Here(merged_axis(x.ndim, axes))
+    x, mask, rows = _merged(axes, x, mask, rows)
+    y = jnp.expand_dims(y, here.axis)
+    x, alive = options.logits(x, mask, here.axis)
+    keep = counted(y, ignore_index, alive, rows)
+    target = options.target(y, _like(x), mask, keep, weights, here)
+    losses = label_loss(x, *target, classes=here, z_loss=options.z_loss)
+    return jnp.squeeze(losses, here.axis)
 
 
+@one_program("axis")
 def cross_entropy(
     probs: ArrayLike,
     labels: ArrayLike,
-    axis: arguments.Axis = -1,
+    axis: Axis = -1,
     where: ArrayLike | None = None,
 ) -> Array:
     r"""Cross-entropy of probabilities, with softmax as a separate step.
@@ -169,7 +181,8 @@ def cross_entropy(
       probs: probabilities q `(..., C)`, floating point. They are not normalised.
       labels: integers in [0, C) of shape `(...)`, or target distributions of the shape of `probs`.
       axis: the class axis, or a tuple of axes; None means all.
-      where: boolean, broadcastable to `probs`: the classes that exist.
+      where: boolean, with the dimensions of `probs` (or length 1): the classes that exist. With the
+        dimensions of the losses: the rows that count.
 
     Returns:
       The loss of each row, `(...)`, in float32, or in float64 if the probabilities are. A target
@@ -190,23 +203,38 @@ def cross_entropy(
     """
     name = "cross_entropy"
     q = arguments.floating_loss(name, "probs", probs)
-    axes = arguments.class_axes(name, axis, q, what="probs")
-    mask = arguments.class_mask(name, where, q)
-    axis = arguments.single(axes, q)
+    axes = class_axes(name, axis, q, what="probs")
+    mask, rows = arguments.loss_masks(name, where, q, axes)
+    here = Here(merged_axis(q.ndim, axes))
     if arguments.are_classes(labels):
-        y = jnp.expand_dims(arguments.integer_labels(name, labels, q, axes, what="probs"), axis)
-        q, mask = (arguments.merge(value, axes) for value in (q, mask))
-        q = numerics.wide(q)
-        t = numerics.one_hot(y, q, axis)
+        y = arguments.integer_labels(name, labels, q, axes, what="probs")
+        y = jnp.expand_dims(y, here.axis)
+        q, mask, rows = _merged(axes, wide(q), mask, rows)
+        valid = (y >= 0) & (y < q.shape[here.axis])
+        t = is_class(y, q, here.axis).astype(q.dtype) + nan_where(~valid, q.dtype)
     else:
         t = arguments.distribution_labels(name, labels, q, what="probs")
-        q, t, mask = (arguments.merge(value, axes) for value in (q, t, mask))
-        q = numerics.wide(q)
+        q, t, mask, rows = _merged(axes, wide(q), t, mask, rows)
         t = t.astype(q.dtype)
         # As in the losses on logits: no target on a class that does not exist.
         t = t if mask is None else jnp.where(mask, t, jnp.zeros_like(t))
     if mask is not None:
         q = jnp.where(mask, q, jnp.zeros_like(q))
-        alive = jnp.any(mask, axis, keepdims=True)
-        t = jnp.where(alive, t, jnp.zeros_like(t))
-    return jnp.squeeze(probability_loss(q, t, axis=axis), axis)
+        rows = _both(jnp.any(mask, here.axis, keepdims=True), rows)
+    if rows is not None:
+        q, t = jnp.where(rows, q, jnp.ones_like(q)), jnp.where(rows, t, jnp.zeros_like(t))
+    return jnp.squeeze(probability_loss(q, t, axis=here.axis), here.axis)
+
+
+def _merged(axes: tuple[int, ...], *arrays: Array | None) -> tuple[Any, ...]:
+    """Arrays with the class axes made one; None stays None."""
+    return tuple(None if x is None else merge(x, axes) for x in arrays)
+
+
+def _both(a: Array | None, b: Array | None) -> Array | None:
+    return a if b is None else b if a is None else a & b
+
+
+def _like(x: Array) -> Any:
+    """The shape of logits, and the dtype of their losses."""
+    return jax.eval_shape(wide, x)

@@ -1,7 +1,7 @@
 r"""Softmax.
 
 Notation   x logits, p = softmax(x); ẋ, ṗ tangents; x̄, p̄ cotangents; ∘ elementwise; Σ over `axis`.
-Primal     p = e / Σe,  e = exp(x - M),  m = max x,  M its shift (`_numerics`)
+Primal     p = e / Σe,  e = exp(x - M),  m = max x,  M its shift (`row.exponentials`)
 Jacobian   ∂pᵢ/∂xⱼ = pᵢ (δᵢⱼ - pⱼ),  J = diag(p) - p pᵀ = Jᵀ
 JVP        ṗ = p ∘ (ẋ - Σ p∘ẋ)
 VJP        x̄ = p ∘ (p̄ - Σ p∘p̄)                the same map, since J = Jᵀ
@@ -10,7 +10,6 @@ Edges      -inf: p = 0 and no derivative. NaN or +inf: NaN in its row. A row of 
            `where`: a masked class has p = 0 and no derivative; so has a row masked throughout.
 Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038
 """
-
 from __future__ import annotations
 
 import jax.numpy as jnp
@@ -19,12 +18,15 @@ from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff import custom_rules
 
-from . import _arguments as arguments
-from . import _numerics as numerics
-from . import _rows as rows
+from .call import arguments, one_program
+from .call.axes import Axis, axes, merge, merged_axis, split
+from .devices.classes import Classes, Here
+from .row import xla
+from .row.exponentials import exponentials, majority, wide
 
 
-def softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = None) -> Array:
+@one_program("axis")
+def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Array:
     r"""Softmax: exponentials that sum to one.
 
     .. math:: p_i = \frac{\exp x_i}{\sum_j \exp x_j}
@@ -55,16 +57,17 @@ def softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = N
       `log_softmax`, `softmax_jacobian`.
     """
     x = arguments.floating("softmax", "x", x)
-    axes = arguments.axes("softmax", axis, x.ndim)
+    class_axes = axes("softmax", axis, x.ndim)
     mask = arguments.class_mask("softmax", where, x)
-    shape = x.shape
-    x, axis = numerics.in_one_axis(numerics.masked_rows(x, mask, axes)[0], axes)
-    p = numerics.in_axes(_softmax(x, axis=axis), axes, shape)
+    one_axis = merge(arguments.masked_rows(x, mask, class_axes)[0], class_axes)
+    p = softmax_of(one_axis, classes=Here(merged_axis(x.ndim, class_axes)))
+    p = split(p, class_axes, x.shape)
     # Of a masked class 0 is all there is to say: no derivative passes through it, not even NaN.
     return p if mask is None else jnp.where(mask, p, jnp.zeros_like(p))
 
 
-def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
+@one_program("axis")
+def softmax_jacobian(x: ArrayLike, axis: Axis = -1) -> Array:
     r"""The dense Jacobian of softmax.
 
     .. math:: J = \operatorname{diag}(p) - p p^\top
@@ -74,14 +77,15 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
 
     Args:
       x: logits `(..., C, ...)`, floating point.
-      axis: the class axis.
+      axis: the class axis, or a tuple of axes that share one distribution: their classes are
+        numbered in the order of the axes.
 
     Returns:
       `(..., C, C)` in the dtype of `x`, the batch axes first.
 
     Raises:
       TypeError: as `softmax`.
-      ValueError: `axis` is out of range, or names several axes.
+      ValueError: `axis` is out of range.
 
     Example:
       >>> import jax.numpy as jnp
@@ -90,13 +94,9 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
       [[0.25, -0.25], [-0.25, 0.25]]
     """
     x = arguments.floating("softmax_jacobian", "x", x)
-    axes = arguments.axes("softmax_jacobian", axis, x.ndim)
-    if len(axes) != 1:
-        raise ValueError(
-            f"softmax_jacobian: axis must name one axis, got {axis!r} for an array of {x.ndim} "
-            "dimensions. Reshape several class axes into one first."
-        )
-    p = jnp.moveaxis(softmax(numerics.wide(x), axes), axes[0], -1)
+    class_axes = axes("softmax_jacobian", axis, x.ndim)
+    one_axis = jnp.moveaxis(merge(wide(x), class_axes), merged_axis(x.ndim, class_axes), -1)
+    p = softmax_of(one_axis, classes=Here(one_axis.ndim - 1))
     row, column = p[..., :, None], p[..., None, :]
     classes = jnp.arange(p.shape[-1])
     # pᵢ (1 - pᵢ) as pᵢ Σ of the others: 1 - pᵢ loses the small ones when pᵢ is near 1.
@@ -106,39 +106,38 @@ def softmax_jacobian(x: ArrayLike, axis: int = -1) -> Array:
 
 
 @custom_rules
-def _softmax(x: Array, *, axis: int) -> Array:
-    dtype, x = x.dtype, numerics.stored(x)
-    m = numerics.wide(numerics.row_max(x, (axis,)))
-    # The smallest entries are results too. The more room, the fewer of them are rounded.
-    room = numerics.most_room(m.dtype, x.shape[axis])
-    p = numerics.exponentials(x, m, room) / rows.exact_total(x, m, axis, room)
-    return p.astype(dtype)
+def softmax_of(x: Array, *, classes: Classes) -> Array:
+    """p of canonical logits."""
+    dtype, x = x.dtype, xla.stored(x)
+    m = classes.max(x)
+    room = classes.most_room(x)  # the smallest entries are results too: the fewer are rounded
+    return (exponentials(x, m, room) / classes.exact_total(x, m, room)).astype(dtype)
 
 
-def _fwd(x: Array, *, axis: int) -> tuple[Array, Array]:
+def _fwd(x: Array, *, classes: Classes) -> tuple[Array, Array]:
     # float16 has no room for small probabilities: 6e-8 is the least. They are saved in float32.
-    p = _softmax(numerics.wide(x) if x.dtype == jnp.float16 else x, axis=axis)
+    p = softmax_of(wide(x) if x.dtype == jnp.float16 else x, classes=classes)
     return p.astype(x.dtype), p
 
 
-def _jvp(p: Array, x_dot: Array, *, axis: int) -> Array:
-    return jacobian_product(p, x_dot, axis).astype(x_dot.dtype)
+def _jvp(p: Array, x_dot: Array, *, classes: Classes) -> Array:
+    return jacobian_product(p, x_dot, classes).astype(x_dot.dtype)
 
 
-def _vjp(p: Array, p_bar: Array, *, axis: int) -> tuple[Array]:
-    return (jacobian_product(p, p_bar, axis).astype(p_bar.dtype),)
+def _vjp(p: Array, p_bar: Array, *, classes: Classes) -> tuple[Array]:
+    return (jacobian_product(p, p_bar, classes).astype(p_bar.dtype),)
 
 
-def jacobian_product(p: Array, v: Array, axis: int) -> Array:
+def jacobian_product(p: Array, v: Array, classes: Classes) -> Array:
     """J v = p ∘ (v - Σ p∘v), accurate for confident p too.
 
     J has constants in its null space, so v may be taken relative to any class. Relative to the one
     that holds more than half of the probability, if there is one, the entry of that class is a sum
     of small terms instead of the small difference of large ones.
     """
-    p, v = numerics.wide(p), numerics.wide(v)
-    u = v - lax.stop_gradient(jnp.sum(numerics.majority(p) * v, axis, keepdims=True))
-    return p * (u - jnp.sum(p * u, axis, keepdims=True))
+    p, v = wide(p), wide(v)
+    u = v - lax.stop_gradient(classes.sums(majority(p) * v)[0])
+    return p * (u - classes.sums(p * u)[0])
 
 
-_softmax.defrules(_fwd, _jvp, _vjp)
+softmax_of.defrules(_fwd, _jvp, _vjp)

@@ -13,23 +13,24 @@ Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/im
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxsoftmax.autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules, differentiates_as
 
-from . import _arguments as arguments
-from . import _numerics as numerics
-from . import _rows as rows
-from ._probabilities import Kept, mean, probabilities
+from .call import arguments, one_program
+from .call.axes import Axis, axes, merge, merged_axis, split
+from .devices.classes import Classes, Here
+from .probabilities import Kept, mean, probabilities
+from .row import NO_TANGENT, Row, xla
+from .row.exponentials import is_class, shifted, wide
 
 
-def log_softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None = None) -> Array:
+@one_program("axis")
+def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Array:
     r"""Logarithm of softmax.
 
     .. math:: \ell_i = x_i - \log \sum_j \exp x_j
@@ -60,21 +61,21 @@ def log_softmax(x: ArrayLike, axis: arguments.Axis = -1, where: ArrayLike | None
       `softmax`, `logsumexp`.
     """
     x = arguments.floating("log_softmax", "x", x)
-    axes = arguments.axes("log_softmax", axis, x.ndim)
+    class_axes = axes("log_softmax", axis, x.ndim)
     mask = arguments.class_mask("log_softmax", where, x)
-    shape = x.shape
-    x, axis = numerics.in_one_axis(numerics.masked_rows(x, mask, axes)[0], axes)
-    log_p = numerics.in_axes(_log_softmax(x, axis=axis)[0], axes, shape)
+    one_axis = merge(arguments.masked_rows(x, mask, class_axes)[0], class_axes)
+    log_p, _ = log_softmax_of(one_axis, classes=Here(merged_axis(x.ndim, class_axes)))
+    log_p = split(log_p, class_axes, x.shape)
     # Of a masked class -inf is all there is to say: no derivative passes through it.
     return log_p if mask is None else jnp.where(mask, log_p, jnp.full_like(log_p, -jnp.inf))
 
 
 @custom_rules
-def _log_softmax(x: Array, *, axis: int) -> tuple[Array, rows.Row]:
-    """ℓ, and the statistics of the rows."""
-    x = numerics.stored(x)
-    row = rows.statistics(x, numerics.wide(numerics.row_max(x, (axis,))), axis)
-    return (numerics.shifted(x, row.max) - row.log_total).astype(x.dtype), row
+def log_softmax_of(x: Array, *, classes: Classes) -> tuple[Array, Row]:
+    """ℓ of canonical logits, and the statistics of the rows, which carry no derivative."""
+    x = xla.stored(x)
+    row = classes.statistics(x, classes.max(x))
+    return (shifted(x, row.max) - row.excess).astype(x.dtype), row
 
 
 class _Saved(NamedTuple):
@@ -83,44 +84,37 @@ class _Saved(NamedTuple):
     others: Array  # 1 - p of the main class
 
 
-def _fwd(x: Array, *, axis: int) -> tuple[Any, _Saved]:
-    log_p, row = _log_softmax(x, axis=axis)
+def _fwd(x: Array, *, classes: Classes) -> tuple[Any, _Saved]:
+    log_p, row = log_softmax_of(x, classes=classes)
     kept = Kept(x, row.max, jnp.ones_like(row.total) / row.total)
     return (log_p, row), _Saved(kept, row.main, row.others / row.total)
 
 
-def _jvp(saved: _Saved, x_dot: Array, *, axis: int) -> tuple[Array, rows.Row]:
-    v = numerics.wide(x_dot)
-    return (v - mean(saved.kept, v, axis)).astype(x_dot.dtype), rows.NO_TANGENT
+def _jvp(saved: _Saved, x_dot: Array, *, classes: Classes) -> tuple[Array, Row]:
+    v = wide(x_dot)
+    return (v - mean(saved.kept, v, classes)).astype(x_dot.dtype), NO_TANGENT
 
 
-def _vjp(saved: _Saved, bar: Any, *, axis: int) -> tuple[Array]:
-    l_bar = bar[0]
-    v = numerics.wide(l_bar)
-    return (_transposed(axis, probabilities(saved.kept, axis), v, saved).astype(l_bar.dtype),)
+def _vjp(saved: _Saved, bar: Any, *, classes: Classes) -> tuple[Array]:
+    v = wide(bar[0])
+    p = probabilities(saved.kept, classes)
+    return (_transposed(p, v, saved.main, saved.others, classes=classes).astype(bar[0].dtype),)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _transposed(axis: int, p: Array, v: Array, saved: _Saved) -> Array:
+def _textbook(p: Array, v: Array, main: Array, others: Array, *, classes: Classes) -> Array:
+    return v - p * classes.sums(v)[0]
+
+
+@differentiates_as(_textbook)
+def _transposed(p: Array, v: Array, main: Array, others: Array, *, classes: Classes) -> Array:
     """v - p Σv, accurate for confident p too.
 
     At the main class k it is the small difference of large terms; (1 - pₖ) vₖ - pₖ Σ of the others
     is the same without it, and 1 - pₖ is known.
     """
-    k = saved.main
-    v_k, v_others = rows.at(v, k, axis), rows.sum_without(v, k, axis)
-    at_main = saved.others * v_k - (1 - saved.others) * v_others
-    return jnp.where(numerics.is_class(k, v, axis), at_main, v - p * (v_k + v_others))
+    v_k, v_others = classes.split(v, main)
+    at_main = others * v_k - (1 - others) * v_others
+    return jnp.where(is_class(main, v, classes.axis), at_main, v - p * (v_k + v_others))
 
 
-@_transposed.defjvp
-def _transposed_jvp(axis: int, primals: Any, tangents: Any) -> tuple[Array, Array]:
-    """The value above, the derivative of the formula that it stands for."""
-
-    def formula(p: Array, v: Array) -> Array:
-        return v - p * jnp.sum(v, axis, keepdims=True)
-
-    return _transposed(axis, *primals), jax.jvp(formula, primals[:2], tangents[:2])[1]
-
-
-_log_softmax.defrules(_fwd, _jvp, _vjp)
+log_softmax_of.defrules(_fwd, _jvp, _vjp)

@@ -8,7 +8,8 @@ Hessian    diag(t / q²)
 JVP        L̇ = -Σ (t / q)∘q̇ - Σ log q∘ṫ
 VJP        q̄ = -(t / q) L̄,   t̄ = -log q L̄
 Saved      q, t
-Edges      t = 0 contributes 0 whatever q is; t > 0 at q = 0: +inf. NaN: NaN in its row.
+Edges      t = 0 contributes 0 whatever q is, and its derivative is that of the formula;
+           t > 0 at q = 0: +inf. NaN: NaN in its row.
 Source     Shannon (1948), "A mathematical theory of communication"
 """
 
@@ -17,13 +18,13 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from jaxsoftmax.autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules, scaled
 
 
 @custom_rules
 def probability_loss(q: Array, t: Array, *, axis: int) -> Array:
     """L of every row, the class axis kept with length 1; q and t in float32 or wider."""
-    return -jnp.sum(_times(t, _log(q, t)), axis, keepdims=True)
+    return -jnp.sum(scaled(jnp.log(q), t), axis, keepdims=True)
 
 
 def _fwd(q: Array, t: Array, *, axis: int) -> tuple[Array, tuple[Array, Array]]:
@@ -32,29 +33,19 @@ def _fwd(q: Array, t: Array, *, axis: int) -> tuple[Array, tuple[Array, Array]]:
 
 def _jvp(saved: tuple[Array, Array], q_dot: Array, t_dot: Array, *, axis: int) -> Array:
     q, t = saved
-    terms = _times(_ratio(t, q), q_dot) + _times(t_dot, _log(q, t_dot))
+    terms = scaled(_ratio(t, q), q_dot) + scaled(jnp.log(q), t_dot)
     return -jnp.sum(terms, axis, keepdims=True)
 
 
 def _vjp(saved: tuple[Array, Array], loss_bar: Array, *, axis: int) -> tuple[Array, Array]:
     del axis
     q, t = saved
-    return -_times(_ratio(t, q), loss_bar), -_times(loss_bar, _log(q, loss_bar))
+    return -scaled(_ratio(t, q), loss_bar), -scaled(jnp.log(q), loss_bar)
 
 
 probability_loss.defrules(_fwd, _jvp, _vjp)
 
 
-def _times(a: Array, b: Array) -> Array:
-    """a b, 0 where a is 0, whatever b is."""
-    return jnp.where(a == 0, jnp.zeros((), a.dtype), a * b)
-
-
 def _ratio(t: Array, q: Array) -> Array:
     """t / q, 0 where t is 0."""
-    return jnp.where(t == 0, jnp.zeros((), t.dtype), t / jnp.where(t == 0, jnp.ones_like(q), q))
-
-
-def _log(q: Array, weight: Array) -> Array:
-    """log q where it is asked for, so that log 0 is formed only where it is the answer."""
-    return jnp.log(jnp.where(weight == 0, jnp.ones_like(q), q))
+    return scaled(jnp.ones_like(q) / q, t)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-Axis = int | Sequence[int] | None
+from .axes import Axes, merged_axis
 
 
 def floating(function: str, name: str, value: Any) -> Array:
@@ -55,81 +55,78 @@ def floating_loss(function: str, name: str, value: Any) -> Array:
     return floating(function, name, array)
 
 
-def axes(function: str, axis: Axis, ndim: int, *, name: str = "axis") -> tuple[int, ...]:
-    """`axis` as a sorted tuple of non-negative ints; None means all axes."""
-    if axis is None:
-        return tuple(range(ndim))
-    given = axis if isinstance(axis, (tuple, list)) else (axis,)
-    found = []
-    for one in given:
-        if isinstance(one, (bool, np.bool_)) or not hasattr(one, "__index__"):
-            raise TypeError(
-                f"{function}: {name} must be an int, a tuple of ints or None, got {axis!r}."
-            )
-        index = operator.index(one)
-        if not -ndim <= index < ndim:
-            raise ValueError(
-                f"{function}: {name} must lie between {-ndim} and {ndim - 1} for an array of "
-                f"{ndim} dimensions, got {index}."
-            )
-        found.append(index % ndim)
-    if len(set(found)) != len(found):
-        raise ValueError(f"{function}: {name} must not name a dimension twice, got {axis!r}.")
-    return tuple(sorted(found))
-
-
 def class_mask(function: str, where: Any, like: Array) -> Array | None:
-    """`where` as a boolean array of the same rank as the logits, or None."""
+    """`where` as a boolean array of the shape of the logits, or None."""
     if where is None:
         return None
+    return _broadcast(function, "where", _boolean(function, where), like.shape)
+
+
+def masked(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | None]:
+    """`x` with -inf where `mask` is False, and which rows have a class left."""
+    if mask is None:
+        return x, None
+    hidden = jnp.asarray(-jnp.inf, x.dtype)
+    return jnp.where(mask, x, hidden), jnp.any(mask, axes, keepdims=True)
+
+
+def masked_rows(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | None]:
+    """The same, with 0 throughout a row with no class left, of which -inf would make NaN."""
+    x, alive = masked(x, mask, axes)
+    return x if alive is None else jnp.where(alive, x, jnp.zeros((), x.dtype)), alive
+
+
+def loss_masks(
+    function: str, where: Any, x: Array, class_axes: Axes
+) -> tuple[Array | None, Array | None]:
+    """`where` as a mask of the classes of each row, of the shape of the logits, or one of the rows.
+
+    That of rows has the dimensions of the losses, as in optax; it comes with the class axes in
+    place, with length 1.
+    """
+    if where is None:
+        return None, None
+    mask = _boolean(function, where)
+    if mask.ndim == x.ndim:
+        return _broadcast(function, "where", mask, x.shape), None
+    batch = tuple(n for i, n in enumerate(x.shape) if i not in class_axes)
+    if mask.ndim == len(batch):
+        return None, jnp.expand_dims(_broadcast(function, "where", mask, batch), class_axes)
+    raise ValueError(
+        f"{function}: where must have the {x.ndim} dimensions of the logits, a mask of classes, or "
+        f"the {len(batch)} of the losses, a mask of rows, got {_kind(mask)}. A mask of classes for "
+        f"all rows is where.reshape{_for_all_rows(x, class_axes)}."
+    )
+
+
+def _for_all_rows(x: Array, class_axes: Axes) -> str:
+    return str(tuple(n if i in class_axes else 1 for i, n in enumerate(x.shape)))
+
+
+def _boolean(function: str, where: Any) -> Array:
     mask = _array(function, "where", where)
     if mask.dtype != jnp.bool_:
         raise TypeError(f"{function}: where must be boolean, got {_kind(mask)}. Write where != 0.")
-    return _broadcast(function, "where", mask, like)
+    return mask
 
 
-def weights(function: str, name: str, value: Any, like: Array) -> Array:
-    """Floating-point weights, broadcast to the shape of `like`."""
-    return _broadcast(function, name, floating(function, name, value), like)
+def weights(function: str, name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Floating-point weights, broadcast to `shape`."""
+    return _broadcast(function, name, floating(function, name, value), shape)
 
 
-def _broadcast(function: str, name: str, array: Array, like: Array) -> Array:
-    try:
-        fits = np.broadcast_shapes(array.shape, like.shape) == like.shape
-    except ValueError:
-        fits = False
+def _broadcast(function: str, name: str, array: Array, shape: tuple[int, ...]) -> Array:
+    missing = len(shape) - array.ndim
+    # One by one, since a size may be a symbol (`jax.export`).
+    fits = missing >= 0 and all(
+        n == 1 or n == wanted for n, wanted in zip(array.shape, shape[missing:], strict=True)
+    )
     if not fits:
         raise ValueError(
-            f"{function}: {name} must broadcast to the shape {like.shape}, got {_kind(array)}."
+            f"{function}: {name} must broadcast to the shape {shape}, got {_kind(array)}."
         )
     # Not jnp.broadcast_to: under numpy_rank_promotion="raise" it warns of what is meant here.
-    array = jnp.expand_dims(array, range(like.ndim - array.ndim))
-    return jnp.broadcast_to(array, like.shape)
-
-
-def class_axes(function: str, axis: Axis, x: Array, *, what: str = "logits") -> tuple[int, ...]:
-    """The class axes of a loss, which must hold at least one class: else no label is valid."""
-    found = axes(function, axis, x.ndim)
-    if not found or any(x.shape[i] == 0 for i in found):
-        raise ValueError(
-            f"{function}: there must be at least one class, got {what} of shape {x.shape} with the "
-            f"class axis {axis!r}."
-        )
-    return found
-
-
-def single(class_axes: tuple[int, ...], x: Array) -> int:
-    """Where the class axis stands after `merge`."""
-    return class_axes[0] if len(class_axes) == 1 else x.ndim - len(class_axes)
-
-
-def merge(x: Any, class_axes: tuple[int, ...]) -> Any:
-    """`x` with several class axes made one, the last; None stays None."""
-    if x is None or len(class_axes) == 1:
-        return x
-    last = tuple(range(x.ndim - len(class_axes), x.ndim))
-    moved = jnp.moveaxis(x, class_axes, last)
-    return moved.reshape(*moved.shape[: last[0]], -1)
+    return jnp.broadcast_to(jnp.expand_dims(array, range(missing)), shape)
 
 
 def are_classes(labels: Any) -> bool:
@@ -138,7 +135,7 @@ def are_classes(labels: Any) -> bool:
 
 
 def integer_labels(
-    function: str, labels: Any, x: Array, class_axes: tuple[int, ...], *, what: str = "logits"
+    function: str, labels: Any, x: Array, class_axes: Axes, *, what: str = "logits"
 ) -> Array:
     """Class labels of the batch shape of `x`."""
     if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.size:
@@ -186,7 +183,7 @@ def distribution_labels(function: str, labels: Any, x: Array, *, what: str = "lo
     return floating(function, "labels", array)
 
 
-def class_weights(function: str, value: Any, x: Array, class_axes: tuple[int, ...]) -> Array | None:
+def class_weights(function: str, value: Any, x: Array, class_axes: Axes) -> Array | None:
     """Class weights `(C,)` as an array that broadcasts to the merged logits, or None."""
     if value is None:
         return None
@@ -197,8 +194,7 @@ def class_weights(function: str, value: Any, x: Array, class_axes: tuple[int, ..
             f"{function}: class_weights must have the shape {(classes,)}, one weight a class, got "
             f"{_kind(array)}."
         )
-    ndim = x.ndim - len(class_axes) + 1
-    axis = single(class_axes, x)
+    ndim, axis = x.ndim - len(class_axes) + 1, merged_axis(x.ndim, class_axes)
     return array.reshape([classes if i == axis else 1 for i in range(ndim)])
 
 

@@ -1,11 +1,11 @@
 r"""Logarithm of a sum of exponentials.
 
 Notation   a exponents, b weights, s = logsumexp(a), p = softmax(a); Σ over `axis`.
-Primal     s = M + log S,  S = Σ exp(a - M),  m = max a,  M its shift (`_numerics`)
+Primal     s = M + log S,  S = Σ exp(a - M),  m = max a,  M its shift (`row.exponentials`)
 Jacobian   ∂s/∂aⱼ = pⱼ,  Hessian diag(p) - p pᵀ
 JVP        ṡ = Σ p∘ȧ
 VJP        ā = p s̄
-Weighted   s = m + log |Σ b∘e|,  e = exp(a - m),  w = e / Σ b∘e
+Weighted   s = M + log |Σ b∘e|,  e = exp(a - M),  m the maximum where b is not 0,  w = e / Σ b∘e
            ṡ = Σ b∘w∘ȧ + Σ w∘ḃ;   ā = b∘w s̄,  b̄ = w s̄
 Saved      a, m, 1 / S; weighted: a, b, m
 Edges      -inf contributes 0. A row of -inf: s = -inf, derivative NaN. +inf: s = +inf, derivative
@@ -22,18 +22,21 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from jaxsoftmax.autodiff import custom_rules
+from jaxsoftmax.autodiff import custom_rules, scaled
 
-from . import _arguments as arguments
-from . import _numerics as numerics
-from . import _rows as rows
-from ._probabilities import Kept, mean, probabilities
+from . import row
+from .call import arguments, one_program
+from .call.axes import Axis, axes, merge, merged_axis
+from .devices.classes import Here
+from .probabilities import Kept, mean, probabilities
+from .row import xla
+from .row.exponentials import exponentials, finite, row_max, shift, wide
 
 
 @overload
 def logsumexp(
     a: ArrayLike,
-    axis: arguments.Axis = None,
+    axis: Axis = None,
     b: ArrayLike | None = None,
     keepdims: bool = False,
     return_sign: Literal[False] = False,
@@ -44,7 +47,7 @@ def logsumexp(
 @overload
 def logsumexp(
     a: ArrayLike,
-    axis: arguments.Axis = None,
+    axis: Axis = None,
     b: ArrayLike | None = None,
     keepdims: bool = False,
     *,
@@ -53,9 +56,10 @@ def logsumexp(
 ) -> tuple[Array, Array]: ...
 
 
+@one_program("axis", "keepdims", "return_sign")
 def logsumexp(
     a: ArrayLike,
-    axis: arguments.Axis = None,
+    axis: Axis = None,
     b: ArrayLike | None = None,
     keepdims: bool = False,
     return_sign: bool = False,
@@ -93,26 +97,30 @@ def logsumexp(
       `log_softmax`, `softmax`, which is its gradient.
     """
     a = arguments.floating("logsumexp", "a", a)
-    axes = arguments.axes("logsumexp", axis, a.ndim)
+    class_axes = axes("logsumexp", axis, a.ndim)
     mask = arguments.class_mask("logsumexp", where, a)
-    shape = tuple(1 if i in axes else n for i, n in enumerate(a.shape))
-    if b is None:
-        a, alive = numerics.masked_rows(a, mask, axes)
-        flat, one = numerics.in_one_axis(a, axes)
-        s = numerics.in_axes(_logsumexp(flat, axis=one)[0], axes, shape)
+    weights = None if b is None else arguments.weights("logsumexp", "b", b, a.shape)
+    here, kept_shape = Here(merged_axis(a.ndim, class_axes)), _kept_shape(a, class_axes)
+    if weights is None:
+        a, alive = arguments.masked_rows(a, mask, class_axes)
+        s = _logsumexp(merge(a, class_axes), classes=here)[0].reshape(kept_shape)
         if alive is not None:
             s = jnp.where(alive, s, jnp.full_like(s, -jnp.inf))
         sign = jnp.where(s == -jnp.inf, jnp.zeros_like(s), jnp.ones_like(s))
     else:
-        weights = arguments.weights("logsumexp", "b", b, a)
         if mask is not None:
             weights = jnp.where(mask, weights, jnp.zeros_like(weights))
-        s, sign = _weighted(a, weights, axes=axes)
+        merged = merge(a, class_axes), merge(weights, class_axes)
+        s, sign = (value.reshape(kept_shape) for value in _weighted(*merged, axis=here.axis))
     if not keepdims:
-        s, sign = jnp.squeeze(s, axes), jnp.squeeze(sign, axes)
+        s, sign = jnp.squeeze(s, class_axes), jnp.squeeze(sign, class_axes)
     if return_sign:
-        return s, lax.stop_gradient(sign)
+        return s, lax.stop_gradient(jnp.where(jnp.isnan(s), s, sign))
     return s if b is None else jnp.where(sign < 0, jnp.full_like(s, jnp.nan), s)
+
+
+def _kept_shape(a: Array, class_axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(1 if i in class_axes else n for i, n in enumerate(a.shape))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -121,31 +129,30 @@ def logsumexp(
 
 
 @custom_rules
-def _logsumexp(a: Array, *, axis: int) -> tuple[Array, Array, Array]:
+def _logsumexp(a: Array, *, classes: Here) -> tuple[Array, Array, Array]:
     """s; and m and S."""
-    a = numerics.stored(a)
-    m = numerics.wide(numerics.row_max(a, (axis,)))
+    a = xla.stored(a)
+    m = classes.max(a)
     # An infinite maximum is the answer, and is put back; what is summed need only be finite.
-    bounded = numerics.finite(m)
-    total = rows.total(a, bounded, axis)
-    s = numerics.shift(bounded, numerics.ROOM) + jnp.log(total) + (m - bounded)
+    bounded = finite(m)
+    total = row.total(a, bounded, classes.axis)
+    s = shift(bounded, row.ROOM) + jnp.log(total) + (m - bounded)
     return s.astype(a.dtype), m, total
 
 
-def _fwd(a: Array, *, axis: int) -> tuple[Any, Kept]:
-    out = _, m, total = _logsumexp(a, axis=axis)
+def _fwd(a: Array, *, classes: Here) -> tuple[Any, Kept]:
+    out = _, m, total = _logsumexp(a, classes=classes)
     # Under an infinite maximum there is no distribution: inf - inf makes all of the row NaN.
-    return out, Kept(a, numerics.finite(m), jnp.ones_like(total) / total + (m - m))
+    return out, Kept(a, finite(m), jnp.ones_like(total) / total + (m - m))
 
 
-def _jvp(kept: Kept, a_dot: Array, *, axis: int) -> tuple[Array, None, None]:
-    return mean(kept, numerics.wide(a_dot), axis).astype(a_dot.dtype), None, None
+def _jvp(kept: Kept, a_dot: Array, *, classes: Here) -> tuple[Array, None, None]:
+    return mean(kept, wide(a_dot), classes).astype(a_dot.dtype), None, None
 
 
-def _vjp(kept: Kept, bar: Any, *, axis: int) -> tuple[Array]:
+def _vjp(kept: Kept, bar: Any, *, classes: Here) -> tuple[Array]:
     s_bar = bar[0]
-    a_bar = numerics.scaled(probabilities(kept, axis), numerics.wide(s_bar))
-    return (a_bar.astype(s_bar.dtype),)
+    return (scaled(probabilities(kept, classes), wide(s_bar)).astype(s_bar.dtype),)
 
 
 _logsumexp.defrules(_fwd, _jvp, _vjp)
@@ -163,53 +170,45 @@ class _Weighted(NamedTuple):
 
 
 @custom_rules
-def _weighted(a: Array, b: Array, *, axes: numerics.Axes) -> tuple[Array, Array]:
-    kept = _keep_weighted(a, b, axes)
-    total = jnp.sum(_terms(kept), axes, keepdims=True)
-    s = kept.max + jnp.log(jnp.abs(total))
+def _weighted(a: Array, b: Array, *, axis: int) -> tuple[Array, Array]:
+    kept = _keep(a, b, axis)
+    total = _total(kept, axis)[1]
+    s = shift(kept.max, row.ROOM) + jnp.log(jnp.abs(total))
     return s.astype(a.dtype), jnp.sign(total).astype(a.dtype)
 
 
-def _weighted_fwd(
-    a: Array, b: Array, *, axes: numerics.Axes
-) -> tuple[tuple[Array, Array], _Weighted]:
-    return _weighted(a, b, axes=axes), _keep_weighted(a, b, axes)
-
-
-def _weighted_jvp(
-    kept: _Weighted, a_dot: Array, b_dot: Array, *, axes: numerics.Axes
-) -> tuple[Array, None]:
-    w, bw = _shares(kept, axes)
-    terms = bw * numerics.wide(a_dot) + w * numerics.wide(b_dot)
-    return jnp.sum(terms, axes, keepdims=True).astype(kept.a.dtype), None
-
-
-def _weighted_vjp(
-    kept: _Weighted, out_bar: tuple[Array, Array], *, axes: numerics.Axes
-) -> tuple[Array, Array]:
-    w, bw = _shares(kept, axes)
-    s_bar = numerics.wide(out_bar[0])
-    return (bw * s_bar).astype(kept.a.dtype), (w * s_bar).astype(kept.b.dtype)
-
-
-_weighted.defrules(_weighted_fwd, _weighted_jvp, _weighted_vjp)
-
-
-def _keep_weighted(a: Array, b: Array, axes: numerics.Axes) -> _Weighted:
+def _keep(a: Array, b: Array, axis: int) -> _Weighted:
     # An exponent of weight 0 is absent; one that is not, but -inf throughout, leaves log 0.
     present = jnp.where(b != 0, a, jnp.asarray(-jnp.inf, a.dtype))
-    largest = numerics.row_max(numerics.wide(lax.stop_gradient(present)), axes)
+    largest = row_max(lax.stop_gradient(xla.stored(present)), axis)
     return _Weighted(a, b, jnp.where(jnp.isinf(largest), jnp.zeros_like(largest), largest))
 
 
-def _terms(kept: _Weighted) -> Array:
-    """b exp(a - m), 0 where b is 0 whatever a is."""
-    e = jnp.exp(numerics.wide(kept.a) - kept.max)
-    return jnp.where(kept.b != 0, numerics.wide(kept.b) * e, jnp.zeros_like(e))
+def _total(kept: _Weighted, axis: int) -> tuple[Array, Array]:
+    """e, and Σ b∘e, where b = 0 adds nothing whatever e is."""
+    e = jnp.exp(wide(xla.stored(kept.a)) - shift(kept.max, row.ROOM))
+    return e, jnp.sum(scaled(e, wide(kept.b)), axis, keepdims=True)
 
 
-def _shares(kept: _Weighted, axes: numerics.Axes) -> tuple[Array, Array]:
-    """w and b w."""
-    terms = _terms(kept)
-    total = jnp.sum(terms, axes, keepdims=True)
-    return jnp.exp(numerics.wide(kept.a) - kept.max) / total, terms / total
+def _weighted_fwd(a: Array, b: Array, **axis: int) -> tuple[tuple[Array, Array], _Weighted]:
+    return _weighted(a, b, **axis), _keep(a, b, **axis)
+
+
+def _weighted_jvp(
+    kept: _Weighted, a_dot: Array, b_dot: Array, *, axis: int
+) -> tuple[Array, None]:
+    e, total = _total(kept, axis)
+    terms = scaled(e * wide(a_dot), wide(kept.b)) + scaled(e, wide(b_dot))
+    return (jnp.sum(terms, axis, keepdims=True) / total).astype(kept.a.dtype), None
+
+
+def _weighted_vjp(
+    kept: _Weighted, out_bar: tuple[Array, Array], *, axis: int
+) -> tuple[Array, Array]:
+    e, total = _total(kept, axis)
+    share = scaled(jnp.ones_like(total) / total, wide(out_bar[0]))
+    a_bar = scaled(e, wide(kept.b)) * share
+    return a_bar.astype(kept.a.dtype), scaled(e, jnp.broadcast_to(share, e.shape)).astype(kept.b.dtype)
+
+
+_weighted.defrules(_weighted_fwd, _weighted_jvp, _weighted_vjp)

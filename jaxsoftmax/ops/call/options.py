@@ -13,15 +13,18 @@ A default leaves no trace in compiled code.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from . import _arguments as arguments
-from . import _numerics as numerics
-from ._integer_loss import Target
+from jaxsoftmax.ops.devices.classes import Classes, Spread
+from jaxsoftmax.ops.row.exponentials import wide
+from jaxsoftmax.ops.row.label import Target
+
+from . import arguments
 
 
 class Options(NamedTuple):
@@ -54,21 +57,21 @@ class Options(NamedTuple):
         if self.logit_softcap is not None:
             if mask is not None:  # what is masked may be NaN: not even its derivative may be formed
                 x = jnp.where(mask, x, jnp.zeros_like(x))
-            x = numerics.softcap(numerics.wide(x), self.logit_softcap)
-        return numerics.masked(x, mask, (axis,))
+            x = _softcap(wide(x), self.logit_softcap)
+        return arguments.masked(x, mask, (axis,))
 
     def distribution(
         self,
         t: Array,
         mask: Array | None,
         weights: Array | None,
-        axis: int,
-        count: int | Array | None = None,
+        classes: Classes,
+        count: Array | None = None,
     ) -> Array:
         """Smoothed and weighted targets; `count` as for `uniform`."""
         if self.label_smoothing:
             keep = jnp.asarray(1 - self.label_smoothing, t.dtype)
-            t = keep * t + self.uniform(t, mask, axis, count)
+            t = keep * t + self.uniform(t, mask, classes, count)
         t = t if weights is None else t * weights.astype(t.dtype)
         return admissible(t, mask)
 
@@ -77,23 +80,29 @@ class Options(NamedTuple):
         y: Array,
         x: Array,
         mask: Array | None,
-        alive: Array | None,
+        keep: Array | None,
         weights: Array | None,
-        ignore_index: int | None,
-        axis: int,
+        classes: Classes,
+        count: Array | None = None,
     ) -> Target:
-        """The target β e_y + α of class labels `y`, which have length 1 on the class axis."""
-        keep = alive
-        if ignore_index is not None:
-            counted = y != jnp.asarray(ignore_index, y.dtype)
-            keep = counted if keep is None else keep & counted
+        """The target β e_y + α of class labels `y`, which have length 1 on the class axis.
+
+        Args:
+          y: labels.
+          x: logits, for their shape and dtype.
+          mask: of the classes, or None.
+          keep: which rows count, or None.
+          weights: of the classes, or None; they broadcast to `x`.
+          classes: where the classes are.
+          count: as for `uniform`.
+        """
         beta = alpha = None
         if self.label_smoothing:
-            alpha = self.uniform(x, mask, axis)
+            alpha = self.uniform(x, mask, classes, count)
             beta = jnp.full((1,) * x.ndim, 1 - self.label_smoothing, x.dtype)
         if weights is not None:
             w = weights.astype(x.dtype)
-            at_label = _of_labels(w.ravel(), y)
+            at_label = _of_labels(w.ravel(), y, classes)
             beta = at_label if beta is None else beta * at_label
             alpha = None if alpha is None else admissible(alpha * w, mask)
         beta = None if beta is None else jnp.broadcast_to(beta, y.shape)
@@ -101,24 +110,45 @@ class Options(NamedTuple):
         return Target(y, beta, alpha, keep)
 
     def uniform(
-        self, like: Array, mask: Array | None, axis: int, count: int | Array | None = None
+        self, like: Array, mask: Array | None, classes: Classes, count: Array | None = None
     ) -> Array:
         """ε / (number of admissible classes) on these, 0 on the others.
 
-        The number is that of `mask`, or `count` where the classes are those of one device of many.
+        The number is `count` where that is known, as it is of classes of several devices.
         """
-        spread = jnp.asarray(self.label_smoothing, like.dtype)
         if mask is None:
-            number = like.shape[axis] if count is None else count
+            number = classes.number(like) if count is None else count
             return jnp.full((1,) * like.ndim, self.label_smoothing / number, like.dtype)
-        classes = mask.astype(like.dtype)
-        count = jnp.sum(classes, axis, keepdims=True) if count is None else count
+        existing = mask.astype(like.dtype)
+        if count is None:
+            (count,) = classes.sums(existing)
         number = jnp.maximum(jnp.asarray(count, like.dtype), jnp.ones((), like.dtype))
-        return classes * (spread / number)
+        return existing * (jnp.asarray(self.label_smoothing, like.dtype) / number)
 
 
-def _of_labels(w: Array, y: Array) -> Array:
+def counted(y: Array, ignore_index: int | None, *keep: Array | None) -> Array | None:
+    """Which rows count: those that all masks keep, and whose label is not to be ignored."""
+    masks = [mask for mask in keep if mask is not None]
+    if ignore_index is not None:
+        limits = jnp.iinfo(y.dtype)
+        if limits.min <= ignore_index <= limits.max:  # another label does not occur
+            masks.append(y != jnp.asarray(ignore_index, y.dtype))
+    return functools.reduce(jnp.logical_and, masks) if masks else None
+
+
+def _softcap(x: Array, cap: float) -> Array:
+    """cap tanh(x / cap); an impossible class, x = -inf, stays impossible."""
+    bounded = jnp.asarray(cap, x.dtype) * jnp.tanh(x / jnp.asarray(cap, x.dtype))
+    return jnp.where(x == -jnp.inf, x, bounded)
+
+
+def _of_labels(w: Array, y: Array, classes: Classes) -> Array:
     """The weight of each label, where the label is."""
+    if isinstance(classes, Spread):
+        own = classes.own(y, w[None])
+        here = (own >= 0) & (own < w.shape[0])
+        found = jnp.take(w, own, mode="clip")
+        return classes.whole(jnp.where(here, found, jnp.zeros_like(found)))[0]
     there = jax.typeof(y).sharding
     if all(name is None for name in there.spec):
         return jnp.take(w, y, mode="clip")

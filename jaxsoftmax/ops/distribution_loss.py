@@ -1,0 +1,107 @@
+r"""Cross-entropy of logits and target distributions, on canonical arrays: the rules.
+
+Notation   x logits, ℓ = log_softmax(x), p = exp ℓ, s = logsumexp(x); t targets, T = Σt; L loss;
+           ẋ, ṫ, L̇ tangents; x̄, t̄, L̄ cotangents; Σ over the class axis.
+Primal     L = -Σ t∘ℓ + λ s²
+Gradient   g = T p - t + 2λ s p
+Hessian    (T + 2λ s) (diag(p) - p pᵀ) + 2λ p pᵀ
+JVP        L̇ = Σ g∘ẋ - Σ ℓ∘ṫ
+VJP        x̄ = g L̄,   t̄ = -ℓ L̄
+Saved      g; -ℓ where the targets are differentiated
+Edges      t = 0 where ℓ = -inf contributes 0, t > 0 there +inf. Targets need not sum to 1. Rows
+           that are not kept: 0 in everything. NaN or +inf in the logits: NaN in its row.
+Devices    Where the classes are `Spread` L is a share: each device has that of its own classes, and
+           the first that of s.
+Source     z-loss: Chowdhery et al., arXiv:2204.02311, section 5
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxsoftmax.autodiff import custom_rules, differentiates_as
+
+from . import row as rows
+from .devices.classes import Classes, Spread
+from .log_softmax import log_softmax_of
+from .probabilities import Kept, plain_logsumexp, probabilities
+from .row import Row, xla
+from .row.exponentials import exponentials, is_class, wide, zero_where_dropped
+
+
+@custom_rules
+def distribution_loss(
+    x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
+) -> Array:
+    """L of every row, in float32 or wider as t is, the class axis kept with length 1."""
+    x, t = xla.stored(zero_where_dropped(x, keep)), xla.stored(t)
+    return _loss(x, t, keep, classes.statistics(x, classes.max(x)), classes, z_loss)
+
+
+def _loss(
+    x: Array, t: Array, keep: Array | None, row: Row, classes: Classes, z_loss: float
+) -> Array:
+    masked = keep is not None or isinstance(classes, Spread)
+    loss = rows.cross_entropy(t, x, row.max, row.excess, classes.axis, masked=masked)
+    if z_loss:
+        penalty = jnp.asarray(z_loss, loss.dtype) * jnp.square(row.max + row.excess)
+        loss = loss + classes.first(penalty)
+    return zero_where_dropped(loss, keep)
+
+
+def _textbook(
+    value: Any, x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
+) -> tuple[Array, Array, Array, Array]:
+    """L, and g = T p - t + 2λ s p."""
+    _, _, m, scale = value
+    loss = distribution_loss(x, t, keep, classes=classes, z_loss=z_loss)
+    x, t = (zero_where_dropped(value, keep) for value in (x, t))
+    (mass,) = classes.sums(t)
+    if z_loss:
+        mass = mass + jnp.asarray(2 * z_loss, m.dtype) * plain_logsumexp(x, m, classes)
+    g = mass * probabilities(Kept(x, m, scale), classes) - t
+    return loss, zero_where_dropped(g, keep), m, scale
+
+
+@differentiates_as(_textbook)
+def _loss_and_gradient(
+    x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
+) -> tuple[Array, Array, Array, Array]:
+    """L and g, from one set of statistics; m and p / exp(x - M)."""
+    x = xla.stored(zero_where_dropped(x, keep))
+    row, top, others = classes.statistics_and_split(x, classes.max(x), t)
+    mass = others + top
+    loss = _loss(x, t, keep, row, classes, z_loss)
+
+    # g = T p - t + 2λ s p. At the main class k T p_k - t_k may be the small difference of large
+    # terms; Σ of the other t - T (1 - p_k) is the same without it.
+    scale = jnp.ones_like(row.total) / row.total
+    p = exponentials(x, row.max) * scale
+    at_main = others - mass * (row.others / row.total)
+    g = jnp.where(is_class(row.main, x, classes.axis), at_main, mass * p - t)
+    if z_loss:
+        g = g + jnp.asarray(2 * z_loss, g.dtype) * (row.max + row.excess) * p
+    return loss, zero_where_dropped(g, keep), row.max, scale
+
+
+def _gradients(
+    x: Array,
+    t: Array,
+    keep: Array | None,
+    *,
+    classes: Classes,
+    z_loss: float,
+    perturbed: tuple[bool, ...],
+) -> tuple[Array, tuple[Array | None, ...]]:
+    loss, g, *_ = _loss_and_gradient(x, t, keep, classes=classes, z_loss=z_loss)
+    minus_log_p = None
+    if perturbed[1]:
+        log_p = log_softmax_of(wide(zero_where_dropped(x, keep)), classes=classes)[0]
+        minus_log_p = zero_where_dropped(-log_p, keep)
+    return loss, (g, minus_log_p, None)
+
+
+distribution_loss.defgradients(_gradients)

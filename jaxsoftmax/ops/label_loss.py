@@ -1,0 +1,163 @@
+r"""Cross-entropy of logits and class labels, on canonical arrays: the rules.
+
+Notation   x logits, ℓ = log_softmax(x), p = exp ℓ, s = logsumexp(x); y label; L loss;
+           ẋ, L̇ tangents; x̄, L̄ cotangents; Σ over the class axis.
+Target     t = β e_y + α, T = Σt. Without label smoothing α = 0; without class weights β = 1.
+Primal     L = -β ℓ_y - Σ α∘ℓ + λ s²
+Gradient   g = T p - t + 2λ s p
+Hessian    (T + 2λ s) (diag(p) - p pᵀ) + 2λ p pᵀ
+JVP        L̇ = Σ g∘ẋ - ℓ_y β̇ - Σ ℓ∘α̇
+VJP        x̄ = g L̄,  β̄ = -ℓ_y L̄,  ᾱ = -ℓ L̄
+Saved      g; -ℓ_y and -ℓ where β and α are differentiated
+Edges      a label outside [0, C): NaN, in its row. A label of probability 0: L = +inf. Rows that
+           are not kept: 0 in everything. NaN or +inf in the logits: NaN in its row. β = 0 where
+           -ℓ_y = inf adds nothing.
+Devices    Where the classes are `Spread` L is a share: the terms of y and of s on the first device,
+           those of α where its classes are.
+Source     z-loss: Chowdhery et al., arXiv:2204.02311, section 5
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxsoftmax.autodiff import custom_rules, differentiates_as
+
+from . import row as rows
+from .devices.classes import Classes, Spread
+from .log_softmax import log_softmax_of
+from .probabilities import Kept, plain_logsumexp, probabilities
+from .row import xla
+from .row.exponentials import exponentials, is_class, wide, zero_where, zero_where_dropped
+from .row.label import LabelRow, Target, label_row
+
+
+@custom_rules
+def label_loss(
+    x: Array,
+    label: Array,
+    beta: Array | None,
+    alpha: Array | None,
+    keep: Array | None,
+    *,
+    classes: Classes,
+    z_loss: float,
+) -> Array:
+    """L of every row, in float32 or wider, the class axis kept with length 1."""
+    x, target = xla.stored(x), Target(label, beta, alpha, keep)
+    m, x_y = classes.max_and_label(x, label)
+    own = rows.exponentials_without(x, m, classes.own(label, x), classes.axis)
+    row = _row(x, m, x_y, *classes.whole(own), target=target, classes=classes)
+    return _loss(x, target, row, classes, z_loss)
+
+
+def _row(x: Array, m: Array, x_y: Array, r: Array, target: Target, classes: Classes) -> LabelRow:
+    """What the row is made of; what does not count may be NaN, and must not be seen again."""
+    m, x_y, r = (zero_where_dropped(value, target.keep) for value in (m, x_y, r))
+    is_class = (target.label >= 0) & (target.label < classes.number(x))
+    return label_row(m, r, x_y, is_class)
+
+
+def _loss(x: Array, target: Target, row: LabelRow, classes: Classes, z_loss: float) -> Array:
+    loss = row.nll
+    if target.beta is not None:
+        loss = zero_where((target.beta == 0) & (row.nll == jnp.inf), target.beta * row.nll)
+    if z_loss:
+        loss = loss + jnp.asarray(z_loss, loss.dtype) * jnp.square(row.max + row.excess)
+    loss = classes.first(loss)
+    if target.alpha is not None:
+        masked = target.keep is not None or isinstance(classes, Spread)
+        loss = loss + rows.cross_entropy(
+            target.alpha, x, row.max, row.excess, classes.axis, masked=masked
+        )
+    return zero_where_dropped(loss, target.keep)
+
+
+def _textbook(
+    value: Any,
+    x: Array,
+    label: Array,
+    beta: Array | None,
+    alpha: Array | None,
+    keep: Array | None,
+    *,
+    classes: Classes,
+    z_loss: float,
+) -> tuple[Array, Array, Array, Array]:
+    """L, and g = T p - t + 2λ s p."""
+    _, _, m, scale = value
+    loss = label_loss(x, label, beta, alpha, keep, classes=classes, z_loss=z_loss)
+    x = zero_where_dropped(x, keep)
+    t = is_class(classes.own(label, x), x, classes.axis).astype(m.dtype)
+    mass = jnp.ones((), m.dtype)
+    if beta is not None:
+        t, mass = beta * t, beta
+    if alpha is not None:
+        t, mass = t + alpha, mass + classes.sums(alpha)[0]
+    if z_loss:
+        mass = mass + jnp.asarray(2 * z_loss, m.dtype) * plain_logsumexp(x, m, classes)
+    g = mass * probabilities(Kept(x, m, scale), classes) - t
+    return loss, zero_where_dropped(g, keep), m, scale
+
+
+@differentiates_as(_textbook)
+def _loss_and_gradient(
+    x: Array,
+    label: Array,
+    beta: Array | None,
+    alpha: Array | None,
+    keep: Array | None,
+    *,
+    classes: Classes,
+    z_loss: float,
+) -> tuple[Array, Array, Array, Array]:
+    """L and g, from one set of exponentials; m and p / exp(x - M)."""
+    x, target = xla.stored(x), Target(label, beta, alpha, keep)
+    m, x_y = classes.max_and_label(x, label)
+    is_label = is_class(classes.own(label, x), x, classes.axis)
+
+    # r = S - e_y, what is left of the loss when the prediction is confident. The label is left out
+    # before the sum, where the select fuses with the exponential and g needs the result anyway.
+    e = zero_where(is_label if keep is None else is_label | ~keep, exponentials(x, m))
+    parts = [e] if alpha is None else [e, zero_where(is_label, alpha), alpha]
+    r, *sums = classes.sums(*parts)
+    row = _row(x, m, x_y, r, target, classes)
+    loss = _loss(x, target, row, classes, z_loss)
+
+    # g = T p - t + 2λ s p, where at the label T p_y - t_y = Σ of the other α - T (1 - p_y).
+    zero = jnp.zeros((), m.dtype)
+    others, spread = sums if sums else (zero, zero)
+    mass = (jnp.ones((), m.dtype) if beta is None else beta) + spread
+    pull = jnp.asarray(2 * z_loss, m.dtype) * (row.max + row.excess) if z_loss else zero
+    at_label = others - mass * row.others + pull * row.probability
+    elsewhere = e * ((mass + pull) * row.scale) - (zero if alpha is None else alpha)
+    g = zero_where_dropped(jnp.where(is_label, at_label, elsewhere), keep)
+    return loss, g, row.max, row.scale
+
+
+def _gradients(
+    x: Array,
+    label: Array,
+    beta: Array | None,
+    alpha: Array | None,
+    keep: Array | None,
+    *,
+    classes: Classes,
+    z_loss: float,
+    perturbed: tuple[bool, ...],
+) -> tuple[Array, tuple[Array | None, ...]]:
+    options: Any = {"classes": classes, "z_loss": z_loss}
+    loss, g, *_ = _loss_and_gradient(x, label, beta, alpha, keep, **options)
+    nll = minus_log_p = None
+    if perturbed[2]:
+        nll = label_loss(x, label, None, None, keep, classes=classes, z_loss=0.0)
+    if perturbed[3]:
+        log_p = log_softmax_of(wide(zero_where_dropped(x, keep)), classes=classes)[0]
+        minus_log_p = zero_where_dropped(-log_p, keep)
+    return loss, (g, None, nll, minus_log_p, None)
+
+
+label_loss.defgradients(_gradients)

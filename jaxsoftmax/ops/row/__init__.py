@@ -1,0 +1,100 @@
+r"""One row of logits to the last bit: what the rules of all operations are made of.
+
+`plain` has the sums as on paper, `cpu` the same in forms that XLA:CPU is quick at. Which one a
+program has is decided when it is lowered for its platform; a row that is short, that has its classes
+on several devices, or a number of classes that is a symbol, takes the plain ones everywhere.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from . import cpu, plain, xla
+from .exponentials import (
+    ROOM,
+    SHORT,
+    exponentials,
+    is_sharded,
+    largest_exponential,
+    pick,
+    static_size,
+)
+
+
+class Row(NamedTuple):
+    """What is known of each row; the class axis is kept with length 1."""
+
+    max: Array  # m
+    main: Array  # the class with at least half of the probability, or -1 if there is none
+    others: Array  # Σ exp(x - M) over the classes but that one
+    total: Array  # Σ exp(x - M), at least exp(m - M)
+    excess: Array  # logsumexp(x) - m, to full relative accuracy
+
+
+NO_TANGENT = Row._make([None] * 5)  # statistics carry no derivative
+
+
+def statistics(x: Array, m: Array, axis: int) -> Row:
+    """The statistics of rows of logits `x` with maximum `m`."""
+    return of_likeliest(m, *likeliest(x, m, axis))
+
+
+def likeliest(x: Array, m: Array, axis: int) -> tuple[Array, Array, Array]:
+    """The likeliest class k (of the likeliest block), e_k, and Σ of the other exponentials."""
+    k, e_k, others = _sums("likeliest", x, m, axis=axis, room=ROOM)
+    return k, e_k, others
+
+
+def of_likeliest(m: Array, k: Array, e_k: Array, others: Array) -> Row:
+    """The statistics of rows, from their likeliest class, its exponential and the sum of others."""
+    # With half of the probability it is the largest: its exponential is known, and need not be
+    # trusted where XLA has computed x twice.
+    has_main, largest = e_k >= others, largest_exponential(m)
+    total = jnp.where(has_main, largest + others, jnp.maximum(e_k + others, largest))
+    excess = jnp.where(has_main, jnp.log1p(others / largest), jnp.log(total / largest))
+    main = jnp.where(has_main, k, jnp.asarray(-1, k.dtype))
+    return Row(m, main, jnp.where(has_main, others, total), total, excess)
+
+
+def total(x: Array, m: Array, axis: int, room: float = ROOM) -> Array:
+    """Σ exp(x - M)."""
+    return _sums("total", x, m, axis=axis, room=room)
+
+
+def exact_total(x: Array, m: Array, axis: int, room: float) -> Array:
+    """The same, to the last bits in rows with a likely class too."""
+    if (static_size(x, axis) or SHORT + 1) <= SHORT:
+        return total(x, m, axis, room)
+    return _sums("exact_total", x, m, axis=axis, room=room)
+
+
+def sum_without(v: Array, k: Array, axis: int) -> Array:
+    """Σ v over all classes but k."""
+    return _sums("sum_without", v, k, axis=axis)
+
+
+def exponentials_without(x: Array, m: Array, k: Array, axis: int) -> Array:
+    """Σ exp(x - M) over all classes but k, where nothing else needs the exponentials."""
+    return _sums("exponentials_without", x, m, k, axis=axis)
+
+
+def cross_entropy(t: Array, x: Array, m: Array, excess: Array, axis: int, *, masked: bool) -> Array:
+    """-Σ t∘ℓ, ℓ = (x - m) - excess, where ℓ = -inf counts for nothing with t = 0.
+
+    Where impossible classes are to be expected, rows are `masked`.
+    """
+    return _sums("cross_entropy", t, x, m, excess, axis=axis, masked=masked)
+
+
+def _sums(name: str, x: Array, *args: Array, axis: int, **options: Any) -> Any:
+    """The function `name` of `cpu` or `plain`."""
+    of = functools.partial(getattr(plain, name), axis=axis, **options)
+    if (static_size(x, axis) or 0) <= SHORT or is_sharded(x, axis):
+        return of(x, *args)
+    return xla.by_platform(
+        functools.partial(getattr(cpu, name), axis=axis, **options), of, x, *args
+    )

@@ -1,0 +1,56 @@
+r"""What a class label asks of a row of logits.
+
+Notation   x logits, m = max x, M the shift, p = softmax(x), ℓ = log p; y the label; S = Σ exp(x - m),
+           r = Σ exp(x - M) over all classes but y
+
+-ℓ_y = log(1 + r / exp(x_y - M)) is accurate when the label is likely, and then the divisor is not 0;
+-ℓ_y = (m - x_y) + log S when it is not, and both of these terms are >= 0.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from .exponentials import exponentials, largest_exponential
+
+
+class Target(NamedTuple):
+    """t = β e_y + α of every row, and which rows count."""
+
+    label: Array  # y, integer, class axis of length 1
+    beta: Array | None = None  # β, class axis of length 1; None means 1
+    alpha: Array | None = None  # α, the shape of the logits; None means 0
+    keep: Array | None = None  # boolean, class axis of length 1; None means all
+
+
+class LabelRow(NamedTuple):
+    """What the loss and the gradient of a row are made of; NaN throughout if y is no class."""
+
+    max: Array  # m
+    excess: Array  # log S = logsumexp(x) - m
+    nll: Array  # -ℓ_y
+    probability: Array  # p_y
+    others: Array  # 1 - p_y
+    scale: Array  # p / exp(x - M)
+
+
+def label_row(m: Array, r: Array, x_y: Array, is_class: Array) -> LabelRow:
+    """From the maximum, the sum without the label, its logit, and whether it is a class at all."""
+    one = jnp.ones((), m.dtype)
+    e_y, largest = exponentials(x_y, m), largest_exponential(m)
+    total = jnp.maximum(r + e_y, largest)
+    excess, below = jnp.log(total / largest), m - x_y
+    near = exponentials(jnp.maximum(x_y, m - one), m)
+    nll = jnp.where(below < one, jnp.log1p(r / near), below + excess)
+    nothing = nan_where(~is_class, m.dtype)
+    row = LabelRow(m, excess, nll, e_y / total, r / total, one / total)
+    return LabelRow(m, *(value + nothing for value in row[1:]))
+
+
+def nan_where(which: Array, dtype: object) -> Array:
+    """NaN where `which` is True, else 0: to be added, so that nothing can drop it."""
+    one = jnp.ones((), dtype)
+    return jnp.log(jnp.where(which, -one, one))

@@ -1,0 +1,63 @@
+r"""Sums over the classes of a row, as on paper: for compilers that make a select part of a sum.
+
+Notation   x logits, m = max x, M the shift, e = exp(x - M), S = Σe; k a class, all of one row.
+
+A large term costs a sum of small ones its last bits, and one large logit makes all others small:
+log Σ exp(x - m) = log(1 + tiny) is 0. So one class, the label or the likeliest, is left out of every
+sum that it could spoil, before the sum: subtracting it afterwards would be too late. `cpu` has the
+same functions for XLA:CPU; they take and give the class axis with its length, or 1.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from .exponentials import exponentials, is_class, largest_exponential, row_max, shifted, zero_where
+
+
+def likeliest(x: Array, m: Array, *, axis: int, room: float) -> tuple[Array, Array, Array]:
+    """The likeliest class k, e_k, and Σ of the other e."""
+    k = first_largest(x, axis)
+    left = zero_where(is_class(k, x, axis), exponentials(x, m, room))
+    return k, exponentials(row_max(x, axis), m, room), jnp.sum(left, axis, keepdims=True)
+
+
+def total(x: Array, m: Array, *, axis: int, room: float) -> Array:
+    """Σ exp(x - M); no less than its largest term, should XLA compute x twice."""
+    sums = jnp.sum(exponentials(x, m, room), axis, keepdims=True)
+    return jnp.maximum(sums, largest_exponential(m, room))
+
+
+def exact_total(x: Array, m: Array, *, axis: int, room: float) -> Array:
+    """The same, to the last bits in rows with a likely class too: large and small terms apart."""
+    e, largest = exponentials(x, m, room), largest_exponential(m, room)
+    threshold = largest * 2**-7
+    small = jnp.sum(jnp.minimum(e, threshold), axis, keepdims=True)
+    large = jnp.sum(jnp.maximum(e - threshold, jnp.zeros((), e.dtype)), axis, keepdims=True)
+    return jnp.maximum(small + large, largest)
+
+
+def sum_without(v: Array, k: Array, *, axis: int) -> Array:
+    """Σ v over all classes but k."""
+    return jnp.sum(zero_where(is_class(k, v, axis), v), axis, keepdims=True)
+
+
+def exponentials_without(x: Array, m: Array, k: Array, *, axis: int) -> Array:
+    """Σ exp(x - M) over all classes but k."""
+    return sum_without(exponentials(x, m), k, axis=axis)
+
+
+def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, masked: bool) -> Array:
+    """-Σ t∘ℓ, ℓ = (x - m) - excess; a target of 0 adds nothing, even where ℓ = -inf."""
+    del masked  # whether rows are to be expected that have impossible classes
+    terms = t * (excess - shifted(x, m))
+    return jnp.sum(zero_where(t == 0, terms), axis, keepdims=True)
+
+
+def first_largest(v: Array, axis: int) -> Array:
+    """argmax v, which XLA:CPU is slow at; the last number in a row with NaN."""
+    largest = jnp.max(v, axis, keepdims=True, initial=-jnp.inf)
+    number = lax.broadcasted_iota(jnp.int32, v.shape, axis)
+    last = jnp.asarray(v.shape[axis] - 1, jnp.int32)
+    return jnp.min(jnp.where(v >= largest, number, last), axis, keepdims=True, initial=last)

@@ -1,0 +1,104 @@
+"""What is known of the compiler, and nothing of it anywhere else.
+
+XLA may compute a value once for every kernel that uses it. Of logits x = c y it then rounds c y in
+one kernel and not in another (a fused multiply-add), and the largest x is not the m that was taken
+of them: x - m comes out above 0, or far below where it should be 0, and a row of large logits is
+NaN. Two cures, each a primitive, because which one is right is known when a program is lowered for
+its platform, not when it is traced:
+
+    stored(x)      x, written out once where that is known to hold: on CPU, since JAX 0.12
+    at_most(x, m)  min(x, m) wherever it does not
+
+On CPU the first costs nothing where logits are in memory anyway, and the second a sixth of a loss;
+elsewhere it is the other way round. What else XLA:CPU is slow at stands in `cpu`, chosen by
+`by_platform`. Figures: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.extend.core
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.interpreters import ad, batching, mlir
+
+
+def barrier_holds() -> bool:
+    """Whether XLA:CPU leaves alone what an optimization barrier stores; tests/test_jit.py tells."""
+    return bool(jax.__version_info__ >= (0, 12))
+
+
+def sums_products_slowly() -> bool:
+    """Whether XLA:CPU takes seven times as long for one sum of products as for a sum in blocks."""
+    return not barrier_holds()
+
+
+def stored(x: Array) -> Array:
+    """`x`, on CPU computed once and written out; elsewhere as XLA likes."""
+    (x,) = _stored_p.bind(x)
+    return x
+
+
+def at_most(x: Array, largest: Array) -> Array:
+    """`x`, which is `stored` and at most m, where XLA may compute it again.
+
+    Its derivative is that of x: mathematically it is x.
+    """
+    y: Array = _at_most_p.bind(x, largest)
+    return y
+
+
+def by_platform(cpu: Callable[..., Any], other: Callable[..., Any], *args: Any) -> Any:
+    """`cpu(*args)` where the program is lowered for a CPU, else `other(*args)`: only one of them."""
+    return lax.platform_dependent(*args, cpu=cpu, default=other)
+
+
+def another(x: Array) -> Array:
+    """`x` as a view with one more axis in front.
+
+    To XLA:CPU it is another array. What two kernels share, it writes out; a view is not shared.
+    """
+    return x[None]
+
+
+# ------------------------------------------------------------------------------------------------
+# The primitives
+# ------------------------------------------------------------------------------------------------
+
+_stored_p = jax.extend.core.Primitive("stored")
+_stored_p.multiple_results = True
+_stored_p.def_impl(lambda x: [x])
+_stored_p.def_abstract_eval(lambda x: [x])
+ad.deflinear2(_stored_p, lambda bars, x: [ad.instantiate_zeros(bars[0])])
+batching.primitive_batchers[_stored_p] = lambda xs, dims: (_stored_p.bind(*xs), dims)
+mlir.register_lowering(_stored_p, lambda context, x: [x])
+mlir.register_lowering(
+    _stored_p, mlir.lower_fun(lambda x: [lax.optimization_barrier(x)]), platform="cpu"
+)
+
+
+def _at_most_batch(operands: Any, dims: Any) -> Any:
+    x, largest = operands
+    size = x.shape[dims[0]] if dims[0] is not None else largest.shape[dims[1]]
+    x = batching.bdim_at_front(x, dims[0], size)
+    largest = largest[None] if dims[1] is None else jnp.moveaxis(largest, dims[1], 0)
+    return at_most(x, largest), 0
+
+
+def _at_most_jvp(primals: Any, tangents: Any) -> Any:
+    return at_most(*primals), tangents[0]
+
+
+_at_most_p = jax.extend.core.Primitive("at_most")
+_at_most_p.def_impl(lambda x, largest: jnp.minimum(x, largest))
+_at_most_p.def_abstract_eval(lambda x, largest: x)
+ad.primitive_jvps[_at_most_p] = _at_most_jvp
+batching.primitive_batchers[_at_most_p] = _at_most_batch
+mlir.register_lowering(
+    _at_most_p, mlir.lower_fun(lambda x, largest: jnp.minimum(x, largest), multiple_results=False)
+)
+if barrier_holds():
+    mlir.register_lowering(_at_most_p, lambda context, x, largest: [x], platform="cpu")
