@@ -1,6 +1,7 @@
 """The figures promised, on small samples of hard distributions; and that they are no formality."""
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,9 +10,11 @@ import jax.numpy as jnp
 import pytest
 
 import jaxsoftmax
-from jaxsoftmax.ops import _numerics as numerics
-from jaxsoftmax.ops import _rows as rows
-from jaxsoftmax.ops import _softmax as softmax
+from jaxsoftmax.ops import row as rows
+from jaxsoftmax.ops.devices.classes import Here
+from jaxsoftmax.ops.row import cpu, xla
+from jaxsoftmax.ops.row.exponentials import largest_exponential, shift
+from jaxsoftmax.ops.softmax import jacobian_product
 from tests import truth
 
 DTYPES = ["float32", "bfloat16", "float16", "float64"]
@@ -91,7 +94,9 @@ def test_accuracy_is_as_promised(op: str, dtype: str, classes: int) -> None:
 def test_accuracy_is_as_promised_in_the_forms_for_other_devices(
     op: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(numerics, "on_cpu", lambda: False)
+    monkeypatch.setattr(xla, "by_platform", lambda cpu, other, *args: other(*args))
+    monkeypatch.setattr(xla, "stored", lambda x: x)
+    monkeypatch.setattr(xla, "at_most", jnp.minimum)
     jax.clear_caches()
     try:
         assert misses(op, "float32", CLASSES[0]) == []
@@ -133,24 +138,29 @@ _statistics = rows.statistics
 
 def _plain_logarithm(x: Any, m: Any, *args: Any) -> Any:
     row = _statistics(x, m, *args)
-    return row._replace(log_total=jnp.log(row.total / numerics.largest_exponential(m)))
+    return row._replace(excess=jnp.log(row.total / largest_exponential(m)))
 
 
 MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
     "small probabilities rounded": (
-        numerics,
+        Here,
         "most_room",
-        lambda x, axis: numerics.ROOM,
+        lambda here, x: rows.ROOM,
         "softmax",
     ),
     "large terms among the small": (rows, "exact_total", rows.total, "softmax"),
-    "the maximum as the shift": (numerics, "shift", lambda m, room: m, truth.INTEGER),
-    "the label inside the sum": (numerics, "without_class", lambda e, y, axis: e, truth.INTEGER),
+    "the maximum as the shift": (
+        sys.modules[shift.__module__],
+        "shift",
+        lambda m, room: m,
+        truth.INTEGER,
+    ),
+    "the label inside the sum": (cpu, "without_class", lambda e, y, axis: e, truth.INTEGER),
     "log of the whole sum": (rows, "statistics", _plain_logarithm, "log_softmax"),
     "main class like any other": (
-        softmax,
+        sys.modules[jacobian_product.__module__],
         "jacobian_product",
-        lambda p, v, axis: p * (v - jnp.sum(p * v, axis, keepdims=True)),
+        lambda p, v, classes: p * (v - classes.sums(p * v)[0]),
         "softmax",
     ),
 }

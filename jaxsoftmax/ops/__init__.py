@@ -1,5 +1,8 @@
 """The operations: cards, rules and public functions, one operation a file."""
 
+from ._linear_cross_entropy import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from ._linear_kl_divergence import linear_softmax_kl_divergence as linear_softmax_kl_divergence
+from ._loss_stats import LossStats as LossStats
 from .cross_entropy import cross_entropy as cross_entropy
 from .cross_entropy import softmax_cross_entropy as softmax_cross_entropy
 from .cross_entropy import (
@@ -9,6 +12,3 @@ from .log_softmax import log_softmax as log_softmax
 from .logsumexp import logsumexp as logsumexp
 from .softmax import softmax as softmax
 from .softmax import softmax_jacobian as softmax_jacobian
-from ._linear_cross_entropy import linear_softmax_cross_entropy as linear_softmax_cross_entropy
-from ._linear_kl_divergence import linear_softmax_kl_divergence as linear_softmax_kl_divergence
-from ._loss_stats import LossStats as LossStats

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxsoftmax.autodiff import custom_rules
+from jaxsoftmax.autodiff.varying import varying_axes, zeros_varying
 
 from .row.exponentials import wide
 
@@ -103,33 +104,6 @@ def _scan(at: Body, rows: Any, count: int, varying: tuple[Any, ...]) -> tuple[An
     )
     sums, results = lax.fori_loop(0, count, step, (sums, results))
     return sums, jax.tree.map(lambda a: a.reshape(-1, *a.shape[3:]), results)
-
-
-def varying_axes(args: Any) -> tuple[Any, ...]:
-    """The axes of a surrounding shard_map along which an argument varies."""
-    axes = (jax.typeof(a).manual_axis_type.varying for a in jax.tree.leaves(args))
-    return tuple(sorted(frozenset[Any]().union(*axes), key=str))
-
-
-def zeros_varying(shape: Any, dtype: Any, varying: tuple[Any, ...]) -> Any:
-    """Zeros that vary along these axes of a surrounding shard_map."""
-    zeros = jnp.zeros(shape, dtype)
-    return lax.pcast(zeros, varying, to="varying") if varying else zeros
-
-
-def varying_like(x: Any, like: Any) -> Any:
-    """`x` as an array that varies along the axes of a surrounding shard_map that `like` does."""
-    return varying(x, varying_axes(like))
-
-
-def varying(tree: Any, axes: tuple[Any, ...]) -> Any:
-    """Arrays that vary along these axes of a surrounding shard_map: cotangents add up here."""
-
-    def cast(x: Any) -> Any:
-        missing = tuple(axis for axis in axes if axis not in varying_axes(x))
-        return lax.pcast(x, missing, to="varying") if missing else x
-
-    return jax.tree.map(cast, tree)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .call import arguments
-from .call.axes import class_axes
-from .row.exponentials import wide
 from ._blocks import Tile, block_rows, block_tile
 from ._product import product_dtype
+from .call import arguments
+from .call.axes import class_axes
 from .devices.classes import Names
+from .row.exponentials import wide
 
 Reduction = Literal["mean", "sum", "none"]
 

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from ._blocks import Tile, varying_like
+from jaxsoftmax.autodiff.varying import varying_like
+
+from ._blocks import Tile
 from ._loss_stats import LossStats, loss_stats
 from ._product import product, product_dtype
 from .call import arguments

@@ -20,14 +20,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxsoftmax.autodiff import scaled
+from jaxsoftmax.autodiff.varying import varying
+
 from . import _linear_arguments as linear
-from ._blocks import stream, varying
+from ._blocks import stream
 from ._linear_block import kept, linear_logits
 from ._product import product_dtype
-from jaxsoftmax.autodiff import scaled
 from .call import arguments
 from .devices import mesh
-from .devices.classes import Classes, Here, Names, Spread
+from .devices.classes import Here, Names, Spread
 from .log_softmax import log_softmax_of
 from .softmax import softmax_of
 
@@ -215,7 +217,9 @@ class _Divergences:
         return softmax_of(x, classes=Here(1) if self.classes is None else Spread(self.classes))
 
     def _log_softmax(self, x: Array) -> Array:
-        return log_softmax_of(x, classes=Here(1) if self.classes is None else Spread(self.classes))[0]
+        return log_softmax_of(x, classes=Here(1) if self.classes is None else Spread(self.classes))[
+            0
+        ]
 
     def _logits(self, features: Array, kernel: Array, bias: Array | None, keep: Any) -> Array:
         z = linear_logits(kept(features, keep), kernel, bias).astype(self.dtype)

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import PartitionSpec
 
+from jaxsoftmax.autodiff import scaled
+from jaxsoftmax.autodiff.varying import varying
+
 from . import _linear_arguments as linear
-from ._blocks import varying
 from ._linear_block import Masks, Plan
 from ._linear_stream import row_losses, total_loss
 from ._loss_stats import LossStats
-from jaxsoftmax.autodiff import scaled
 from .call import arguments
 from .call.options import Options
 from .devices import mesh

@@ -24,7 +24,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
-from ._blocks import Body, stream, varying_axes, varying_like, zeros_varying
+from jaxsoftmax.autodiff.varying import varying_axes, varying_like, zeros_varying
+
+from ._blocks import Body, stream
 from ._linear_block import (
     CUT,
     BlockGradients,
@@ -299,7 +301,9 @@ class _Tile(NamedTuple):
         if not options.label_smoothing:
             return None
         count = rows.masks.admissible
-        alpha = options.uniform(x, self.mask, Here(1), jnp.asarray(rows.classes) if count is None else count)
+        alpha = options.uniform(
+            x, self.mask, Here(1), jnp.asarray(rows.classes) if count is None else count
+        )
         weights = self.part(rows.problem.class_weights)
         if weights is not None:
             alpha = admissible(alpha * weights.astype(x.dtype), self.mask)

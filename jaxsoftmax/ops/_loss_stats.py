@@ -10,10 +10,10 @@ from jax import Array, lax
 
 from . import row as rows
 from .call import arguments
-from .devices.classes import Classes, Spread
+from .devices.classes import Classes
 from .label_loss import label_loss
 from .row import xla
-from .row.exponentials import exponentials, row_max, zero_where_dropped
+from .row.exponentials import exponentials, zero_where_dropped
 
 
 class LossStats(NamedTuple):
@@ -46,10 +46,8 @@ def loss_stats(x: Array, labels: Array, keep: Array | None, classes: Classes) ->
     """
     x = xla.stored(zero_where_dropped(lax.stop_gradient(x), keep))
     row = classes.statistics(x, classes.max(x))
-    masked = keep is not None or isinstance(classes, Spread)
-    cross_entropy = partial(
-        rows.cross_entropy, x=x, m=row.max, excess=row.excess, axis=1, masked=masked
-    )
+    ask = keep is None and classes.may_ask(x)
+    cross_entropy = partial(rows.cross_entropy, x=x, m=row.max, excess=row.excess, axis=1, ask=ask)
     entropy = cross_entropy(exponentials(x, row.max) / row.total)
     if arguments.are_classes(labels):
         nll = label_loss(x, labels, None, None, keep, classes=classes, z_loss=0.0)

@@ -14,13 +14,13 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from jaxsoftmax.autodiff import custom_rules
 
-import jax
 from .devices.mesh import is_automatic
 from .row import xla
 

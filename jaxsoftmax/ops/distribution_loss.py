@@ -25,7 +25,7 @@ from jax import Array
 from jaxsoftmax.autodiff import custom_rules, differentiates_as
 
 from . import row as rows
-from .devices.classes import Classes, Spread
+from .devices.classes import Classes
 from .log_softmax import log_softmax_of
 from .probabilities import Kept, plain_logsumexp, probabilities
 from .row import Row, xla
@@ -44,8 +44,8 @@ def distribution_loss(
 def _loss(
     x: Array, t: Array, keep: Array | None, row: Row, classes: Classes, z_loss: float
 ) -> Array:
-    masked = keep is not None or isinstance(classes, Spread)
-    loss = rows.cross_entropy(t, x, row.max, row.excess, classes.axis, masked=masked)
+    ask = keep is None and classes.may_ask(x)
+    loss = rows.cross_entropy(t, x, row.max, row.excess, classes.axis, ask=ask)
     if z_loss:
         penalty = jnp.asarray(z_loss, loss.dtype) * jnp.square(row.max + row.excess)
         loss = loss + classes.first(penalty)
@@ -66,7 +66,7 @@ def _textbook(
     return loss, zero_where_dropped(g, keep), m, scale
 
 
-@differentiates_as(_textbook)
+@differentiates_as(_textbook, given_value=True)
 def _loss_and_gradient(
     x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
 ) -> tuple[Array, Array, Array, Array]:

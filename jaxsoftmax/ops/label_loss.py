@@ -27,7 +27,7 @@ from jax import Array
 from jaxsoftmax.autodiff import custom_rules, differentiates_as
 
 from . import row as rows
-from .devices.classes import Classes, Spread
+from .devices.classes import Classes
 from .log_softmax import log_softmax_of
 from .probabilities import Kept, plain_logsumexp, probabilities
 from .row import xla
@@ -49,8 +49,8 @@ def label_loss(
     """L of every row, in float32 or wider, the class axis kept with length 1."""
     x, target = xla.stored(x), Target(label, beta, alpha, keep)
     m, x_y = classes.max_and_label(x, label)
-    own = rows.exponentials_without(x, m, classes.own(label, x), classes.axis)
-    row = _row(x, m, x_y, *classes.whole(own), target=target, classes=classes)
+    (r,) = classes.whole(rows.exponentials_without(x, m, classes.own(label, x), classes.axis))
+    row = _row(x, m, x_y, r, target, classes)
     return _loss(x, target, row, classes, z_loss)
 
 
@@ -69,9 +69,9 @@ def _loss(x: Array, target: Target, row: LabelRow, classes: Classes, z_loss: flo
         loss = loss + jnp.asarray(z_loss, loss.dtype) * jnp.square(row.max + row.excess)
     loss = classes.first(loss)
     if target.alpha is not None:
-        masked = target.keep is not None or isinstance(classes, Spread)
+        ask = target.keep is None and classes.may_ask(x)
         loss = loss + rows.cross_entropy(
-            target.alpha, x, row.max, row.excess, classes.axis, masked=masked
+            target.alpha, x, row.max, row.excess, classes.axis, ask=ask
         )
     return zero_where_dropped(loss, target.keep)
 
@@ -103,7 +103,7 @@ def _textbook(
     return loss, zero_where_dropped(g, keep), m, scale
 
 
-@differentiates_as(_textbook)
+@differentiates_as(_textbook, given_value=True)
 def _loss_and_gradient(
     x: Array,
     label: Array,
@@ -129,7 +129,7 @@ def _loss_and_gradient(
 
     # g = T p - t + 2λ s p, where at the label T p_y - t_y = Σ of the other α - T (1 - p_y).
     zero = jnp.zeros((), m.dtype)
-    others, spread = sums if sums else (zero, zero)
+    others, spread = sums or (zero, zero)
     mass = (jnp.ones((), m.dtype) if beta is None else beta) + spread
     pull = jnp.asarray(2 * z_loss, m.dtype) * (row.max + row.excess) if z_loss else zero
     at_label = others - mass * row.others + pull * row.probability

@@ -30,7 +30,7 @@ from .call.axes import Axis, axes, merge, merged_axis
 from .devices.classes import Here
 from .probabilities import Kept, mean, probabilities
 from .row import xla
-from .row.exponentials import exponentials, finite, row_max, shift, wide
+from .row.exponentials import finite, row_max, shift, wide
 
 
 @overload
@@ -194,9 +194,7 @@ def _weighted_fwd(a: Array, b: Array, **axis: int) -> tuple[tuple[Array, Array],
     return _weighted(a, b, **axis), _keep(a, b, **axis)
 
 
-def _weighted_jvp(
-    kept: _Weighted, a_dot: Array, b_dot: Array, *, axis: int
-) -> tuple[Array, None]:
+def _weighted_jvp(kept: _Weighted, a_dot: Array, b_dot: Array, *, axis: int) -> tuple[Array, None]:
     e, total = _total(kept, axis)
     terms = scaled(e * wide(a_dot), wide(kept.b)) + scaled(e, wide(b_dot))
     return (jnp.sum(terms, axis, keepdims=True) / total).astype(kept.a.dtype), None
@@ -208,7 +206,9 @@ def _weighted_vjp(
     e, total = _total(kept, axis)
     share = scaled(jnp.ones_like(total) / total, wide(out_bar[0]))
     a_bar = scaled(e, wide(kept.b)) * share
-    return a_bar.astype(kept.a.dtype), scaled(e, jnp.broadcast_to(share, e.shape)).astype(kept.b.dtype)
+    return a_bar.astype(kept.a.dtype), scaled(e, jnp.broadcast_to(share, e.shape)).astype(
+        kept.b.dtype
+    )
 
 
 _weighted.defrules(_weighted_fwd, _weighted_jvp, _weighted_vjp)

@@ -10,6 +10,7 @@ Edges      -inf: p = 0 and no derivative. NaN or +inf: NaN in its row. A row of 
            `where`: a masked class has p = 0 and no derivative; so has a row masked throughout.
 Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038
 """
+
 from __future__ import annotations
 
 import jax.numpy as jnp

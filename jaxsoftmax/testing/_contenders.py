@@ -189,7 +189,9 @@ def _reverse_integer(x: Array, y: Array) -> Array:
 
 
 def _reverse_distribution(x: Array, t: Array) -> Array:
-    rows = distribution_loss.custom_vjp(wide(x), wide(t), None, classes=Here(x.ndim - 1), z_loss=0.0)
+    rows = distribution_loss.custom_vjp(
+        wide(x), wide(t), None, classes=Here(x.ndim - 1), z_loss=0.0
+    )
     return jnp.mean(_array(rows))
 
 

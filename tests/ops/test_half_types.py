@@ -18,8 +18,8 @@ from jaxsoftmax import (
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
 )
-from jaxsoftmax.ops import _numerics as numerics
 from jaxsoftmax.ops import _product
+from jaxsoftmax.ops.row import xla
 from tests.ops.devices import mesh_of
 
 RNG = np.random.default_rng(7)
@@ -92,7 +92,7 @@ N, C = 4096, 256  # so many rows that XLA:CPU makes one kernel of a softmax
 X, T = (jnp.asarray(RNG.uniform(size=(N, C)), jnp.bfloat16) for _ in range(2))
 Y = jnp.asarray(RNG.integers(0, C, N))
 
-OLD = int(not numerics.is_new())
+OLD = int(not xla.barrier_holds())
 # Scratch memory in arrays of the size of the logits in float32, of the value, and of that with a
 # product of the transposed Jacobian. Widened in a kernel of their own, logits are one more.
 FUNCTIONS = {

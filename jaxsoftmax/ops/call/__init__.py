@@ -29,23 +29,19 @@ def one_program(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         names = tuple(inspect.signature(function).parameters)
         compiled = jax.jit(function, static_argnames=static, inline=True)
 
+        def prepared(name: str, value: Any) -> Any:
+            return _option(value) if name in static else _array(value)
+
         @functools.wraps(function)
         def call(*args: P.args, **options: P.kwargs) -> R:
             given: dict[str, Any] = dict(zip(names, args, strict=False))
             if len(args) > len(names) or given.keys() & options.keys():
                 return function(*args, **options)  # Python says what is wrong
             given.update(options)
-            for name, value in given.items():
-                if name in static:
-                    if isinstance(value, list):
-                        given[name] = value = tuple(value)
-                    if not _is_hashable(value):
-                        return function(*args, **options)
-                elif isinstance(value, (np.ndarray, np.generic, int)):
-                    if _is_cut(value):
-                        return function(*args, **options)
-                    if not isinstance(value, int):  # JAX has no room for 64 bits in a constant
-                        given[name] = value.astype(jax.dtypes.canonicalize_dtype(value.dtype))
+            try:
+                given = {name: prepared(name, value) for name, value in given.items()}
+            except _NotCompiled:
+                return function(*args, **options)
             out: R = compiled(**given)
             return out
 
@@ -54,18 +50,30 @@ def one_program(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def _is_hashable(value: Any) -> bool:
+class _NotCompiled(Exception):
+    """An argument that `function` must see as it is."""
+
+
+def _option(value: Any) -> Any:
+    """A static argument, which must be hashable."""
+    value = tuple(value) if isinstance(value, list) else value
     try:
         hash(value)
     except TypeError:
-        return False
-    return True
+        raise _NotCompiled from None
+    return value
 
 
-def _is_cut(value: np.ndarray | np.generic | int) -> bool:
-    """Whether JAX would lose the upper bits of these integers without a word."""
+def _array(value: Any) -> Any:
+    """An argument of no more bits than JAX has, which it would cut without a word."""
+    if not isinstance(value, (np.ndarray, np.generic, int)):
+        return value
     array = np.asarray(value)
-    if array.dtype.kind not in "iu" or array.dtype.itemsize < 8 or array.size == 0:
-        return array.dtype == object  # a Python int of more than 64 bits
-    limits = np.iinfo(jax.dtypes.canonicalize_dtype(array.dtype))
-    return bool(array.min() < limits.min or array.max() > limits.max)
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if array.dtype == dtype or isinstance(value, bool):
+        return value
+    if array.dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        if array.min() < limits.min or array.max() > limits.max:
+            raise _NotCompiled
+    return value if isinstance(value, int) else array.astype(dtype)

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxsoftmax.ops.devices.classes import Classes, Spread
@@ -130,7 +131,7 @@ def counted(y: Array, ignore_index: int | None, *keep: Array | None) -> Array | 
     """Which rows count: those that all masks keep, and whose label is not to be ignored."""
     masks = [mask for mask in keep if mask is not None]
     if ignore_index is not None:
-        limits = jnp.iinfo(y.dtype)
+        limits = np.iinfo(y.dtype)
         if limits.min <= ignore_index <= limits.max:  # another label does not occur
             masks.append(y != jnp.asarray(ignore_index, y.dtype))
     return functools.reduce(jnp.logical_and, masks) if masks else None

@@ -23,6 +23,7 @@ from jax import Array, lax
 
 from jaxsoftmax.ops import row
 from jaxsoftmax.ops.row.exponentials import (
+    is_placed,
     largest_exponential,
     most_room,
     pick,
@@ -30,6 +31,8 @@ from jaxsoftmax.ops.row.exponentials import (
     wide,
     zero_where,
 )
+
+from .mesh import is_automatic
 
 Names = str | tuple[str, ...]
 
@@ -48,6 +51,10 @@ class Here:
         """Class `y` as a number among those of `x`, or outside of them."""
         del x
         return y
+
+    def may_ask(self, x: Array) -> bool:
+        """Whether all rows are on one device, so that to ask something of all is no collective."""
+        return not (is_placed(x) or is_automatic(x))
 
     def max(self, x: Array) -> Array:
         """max x, in float32 or wider."""
@@ -111,6 +118,11 @@ class Spread:
         """Class `y` as a number among those of this device, or outside of them."""
         before = lax.axis_index(self.names) * x.shape[1]
         return y - before.astype(y.dtype)
+
+    def may_ask(self, x: Array) -> bool:
+        """Whether to ask something of all rows is no collective."""
+        del x
+        return False
 
     def max(self, x: Array) -> Array:
         """max x. Some backends lose a NaN here; it comes back with the next sum."""

@@ -1,8 +1,8 @@
 r"""One row of logits to the last bit: what the rules of all operations are made of.
 
 `plain` has the sums as on paper, `cpu` the same in forms that XLA:CPU is quick at. Which one a
-program has is decided when it is lowered for its platform; a row that is short, that has its classes
-on several devices, or a number of classes that is a symbol, takes the plain ones everywhere.
+program has is decided when it is lowered for its platform; rows that are short, that have their
+classes on several devices, or a number of classes that is a symbol, take the plain ones everywhere.
 """
 
 from __future__ import annotations
@@ -14,15 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from . import cpu, plain, xla
-from .exponentials import (
-    ROOM,
-    SHORT,
-    exponentials,
-    is_sharded,
-    largest_exponential,
-    pick,
-    static_size,
-)
+from .exponentials import ROOM as ROOM
+from .exponentials import SHORT, is_sharded, largest_exponential, static_size
 
 
 class Row(NamedTuple):
@@ -82,19 +75,22 @@ def exponentials_without(x: Array, m: Array, k: Array, axis: int) -> Array:
     return _sums("exponentials_without", x, m, k, axis=axis)
 
 
-def cross_entropy(t: Array, x: Array, m: Array, excess: Array, axis: int, *, masked: bool) -> Array:
+def cross_entropy(t: Array, x: Array, m: Array, excess: Array, axis: int, *, ask: bool) -> Array:
     """-Σ t∘ℓ, ℓ = (x - m) - excess, where ℓ = -inf counts for nothing with t = 0.
 
-    Where impossible classes are to be expected, rows are `masked`.
+    With `ask` it is asked once, for all rows, whether one has such a class; where they are to be
+    expected, or rows are on several devices, that does not pay.
     """
-    return _sums("cross_entropy", t, x, m, excess, axis=axis, masked=masked)
+    return _sums("cross_entropy", t, x, m, excess, axis=axis, ask=ask)
 
 
-def _sums(name: str, x: Array, *args: Array, axis: int, **options: Any) -> Any:
+def _sums(name: str, x: Array, *args: Array, axis: int, **options: Any) -> Array:
     """The function `name` of `cpu` or `plain`."""
-    of = functools.partial(getattr(plain, name), axis=axis, **options)
-    if (static_size(x, axis) or 0) <= SHORT or is_sharded(x, axis):
-        return of(x, *args)
-    return xla.by_platform(
-        functools.partial(getattr(cpu, name), axis=axis, **options), of, x, *args
+    on_cpu, plainly = (
+        functools.partial(getattr(form, name), axis=axis, **options) for form in (cpu, plain)
     )
+    if (static_size(x, axis) or 0) <= SHORT or is_sharded(x, axis):
+        plain_sums: Array = plainly(x, *args)
+        return plain_sums
+    sums: Array = xla.by_platform(on_cpu, plainly, x, *args)
+    return sums

@@ -13,7 +13,6 @@ of the largest sum holds it, so nothing is searched but the blocks and that one 
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -26,7 +25,6 @@ from . import plain, xla
 from .exponentials import (
     exponentials,
     is_class,
-    is_placed,
     largest_exponential,
     largest_number,
     shifted,
@@ -91,7 +89,7 @@ def exponentials_without(x: Array, m: Array, k: Array, *, axis: int) -> Array:
     return jnp.sum(without_class(exponentials(x, m), k, axis), axis, keepdims=True)
 
 
-def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, masked: bool) -> Array:
+def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, ask: bool) -> Array:
     """-Σ t∘ℓ, ℓ = (x - m) - excess; a target of 0 adds nothing, even where ℓ = -inf."""
 
     def minus_log_p() -> Array:
@@ -110,8 +108,7 @@ def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, mas
         lost = jnp.sum(t * jnp.maximum(beyond, jnp.zeros((), m.dtype)), axis, keepdims=True)
         return loss + jnp.where(lost > 0, jnp.full_like(loss, jnp.inf), jnp.zeros_like(loss))
 
-    # To ask all rows would take a collective; and older JAX writes out what both ways share.
-    if masked or is_placed(x) or xla.sums_products_slowly():
+    if not ask or xla.sums_products_slowly():  # older JAX writes out what both ways share
         return without_impossible()
     # 0 * inf is NaN, and nothing else that is summed here becomes NaN without being so already.
     loss = jnp.sum(xla.another(t) * minus_log_p(), axis + 1, keepdims=True)[0]

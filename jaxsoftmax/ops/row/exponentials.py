@@ -87,7 +87,7 @@ def static_size(x: Array, axis: int) -> int | None:
 
 def _is_short(x: Array, m: Array) -> bool:
     """Whether a row has several classes, but few."""
-    sizes = [n for n, one in zip(x.shape, m.shape, strict=True) if n is not one and n != one]
+    sizes: list[Any] = [n for n, one in zip(x.shape, m.shape, strict=True) if n != one]
     return len(sizes) == 1 and isinstance(sizes[0], int) and 1 < sizes[0] <= SHORT
 
 

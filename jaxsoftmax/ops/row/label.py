@@ -1,15 +1,15 @@
 r"""What a class label asks of a row of logits.
 
-Notation   x logits, m = max x, M the shift, p = softmax(x), ℓ = log p; y the label; S = Σ exp(x - m),
-           r = Σ exp(x - M) over all classes but y
+Notation   x logits, m = max x, M the shift, p = softmax(x), ℓ = log p; y the label;
+           S = Σ exp(x - m), r = Σ exp(x - M) over all classes but y
 
--ℓ_y = log(1 + r / exp(x_y - M)) is accurate when the label is likely, and then the divisor is not 0;
+-ℓ_y = log(1 + r / exp(x_y - M)) is accurate when the label is likely, where the divisor is not 0;
 -ℓ_y = (m - x_y) + log S when it is not, and both of these terms are >= 0.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -50,7 +50,7 @@ def label_row(m: Array, r: Array, x_y: Array, is_class: Array) -> LabelRow:
     return LabelRow(m, *(value + nothing for value in row[1:]))
 
 
-def nan_where(which: Array, dtype: object) -> Array:
+def nan_where(which: Array, dtype: Any) -> Array:
     """NaN where `which` is True, else 0: to be added, so that nothing can drop it."""
     one = jnp.ones((), dtype)
     return jnp.log(jnp.where(which, -one, one))

@@ -3,9 +3,9 @@ r"""Sums over the classes of a row, as on paper: for compilers that make a selec
 Notation   x logits, m = max x, M the shift, e = exp(x - M), S = Σe; k a class, all of one row.
 
 A large term costs a sum of small ones its last bits, and one large logit makes all others small:
-log Σ exp(x - m) = log(1 + tiny) is 0. So one class, the label or the likeliest, is left out of every
-sum that it could spoil, before the sum: subtracting it afterwards would be too late. `cpu` has the
-same functions for XLA:CPU; they take and give the class axis with its length, or 1.
+log Σ exp(x - m) = log(1 + tiny) is 0. So one class, the label or the likeliest, is left out of
+every sum that it could spoil, before the sum: subtracting it afterwards would be too late. `cpu`
+has the same functions for XLA:CPU; what they give has the class axis with length 1.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def exponentials_without(x: Array, m: Array, k: Array, *, axis: int) -> Array:
     return sum_without(exponentials(x, m), k, axis=axis)
 
 
-def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, masked: bool) -> Array:
+def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, ask: bool) -> Array:
     """-Σ t∘ℓ, ℓ = (x - m) - excess; a target of 0 adds nothing, even where ℓ = -inf."""
-    del masked  # whether rows are to be expected that have impossible classes
+    del ask
     terms = t * (excess - shifted(x, m))
     return jnp.sum(zero_where(t == 0, terms), axis, keepdims=True)
 

@@ -52,7 +52,7 @@ def at_most(x: Array, largest: Array) -> Array:
 
 
 def by_platform(cpu: Callable[..., Any], other: Callable[..., Any], *args: Any) -> Any:
-    """`cpu(*args)` where the program is lowered for a CPU, else `other(*args)`: only one of them."""
+    """`cpu(*args)` where the program is lowered for a CPU, `other(*args)` where it is not."""
     return lax.platform_dependent(*args, cpu=cpu, default=other)
 
 
@@ -93,12 +93,10 @@ def _at_most_jvp(primals: Any, tangents: Any) -> Any:
 
 
 _at_most_p = jax.extend.core.Primitive("at_most")
-_at_most_p.def_impl(lambda x, largest: jnp.minimum(x, largest))
+_at_most_p.def_impl(jnp.minimum)
 _at_most_p.def_abstract_eval(lambda x, largest: x)
 ad.primitive_jvps[_at_most_p] = _at_most_jvp
 batching.primitive_batchers[_at_most_p] = _at_most_batch
-mlir.register_lowering(
-    _at_most_p, mlir.lower_fun(lambda x, largest: jnp.minimum(x, largest), multiple_results=False)
-)
+mlir.register_lowering(_at_most_p, mlir.lower_fun(jnp.minimum, multiple_results=False))
 if barrier_holds():
     mlir.register_lowering(_at_most_p, lambda context, x, largest: [x], platform="cpu")

@@ -21,6 +21,8 @@ import jax.extend.core
 import jax.numpy as jnp
 from jax.interpreters import ad, batching, mlir
 
+from .varying import varying, varying_axes
+
 # On flat leaves: (residuals, linear arguments) -> results.
 LinearMap = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
 
@@ -32,24 +34,14 @@ def linear(
     fun: LinearMap, transpose: LinearMap, residuals: Sequence[Any], arguments: Sequence[Any]
 ) -> list[Any]:
     """fun(residuals, arguments), whose transpose in `arguments` is `transpose`."""
-    varying = frozenset[Any]().union(*(_varying(x) for x in (*residuals, *arguments)))
+    axes = varying_axes([*residuals, *arguments])
     # Inside shard_map an argument may be the same on devices where the residuals differ. Its
     # cotangent is then a sum over these devices, which is the transpose of this cast.
-    arguments = [vary(x, varying) for x in arguments]
+    arguments = varying(list(arguments), axes)
     results: list[Any] = _linear_p.bind(
         *residuals, *arguments, fun=fun, transpose=transpose, split=len(residuals)
     )
     return results
-
-
-def _varying(x: Any) -> frozenset[Any]:
-    return frozenset(jax.typeof(x).manual_axis_type.varying)
-
-
-def vary(x: Any, axes: frozenset[Any]) -> Any:
-    """`x`, cast to vary along `axes` of a shard_map where it does not."""
-    missing = tuple(sorted(axes - _varying(x), key=str))
-    return jax.lax.pcast(x, missing, to="varying") if missing else x
 
 
 def _evaluate(*operands: Any, fun: LinearMap, transpose: LinearMap, split: int) -> list[Any]:

@@ -10,7 +10,7 @@ transpose,
     jvp(r, ·) = J        vjp(r, ·) = Jᵀ        ⟨ȳ, J ẋ⟩ = ⟨Jᵀ ȳ, ẋ⟩,
 
 so `f` is a `jax.custom_jvp` whose rule runs the forward pass and binds one primitive, a linear map
-that carries its transpose (`_linear_map`). Partial evaluation cannot look inside it, so exactly the
+that carries its transpose (`linear_map`). Partial evaluation cannot look inside it, so exactly the
 residuals you name are kept.
 """
 
@@ -26,7 +26,9 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
-from ._linear_map import linear, vary
+from .gradients import gradient_rules, moving
+from .linear_map import linear
+from .varying import varying
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -103,6 +105,24 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
             `fwd` can then form just the gradients that are asked for.
         """
         self._rules = _Rules(self.__name__, self._primal, fwd, jvp, vjp, symbolic_zeros)
+
+    def defgradients(
+        self, fwd: Callable[..., tuple[Any, tuple[Any, ...]]], *, has_aux: bool = False
+    ) -> None:
+        """Define both rules of a loss by a forward pass that forms its gradients.
+
+        JVP Σ g∘ẋ, VJP g L̄: a gradient has the shape of its argument, and the loss that shape with
+        length 1 where it has been summed over, or none. Where a tangent or a cotangent is 0 the
+        product is 0, even if the gradient is not a number.
+
+        Args:
+          fwd: `fwd(*args, perturbed=..., **options) -> (loss, gradients)`, a tuple with a gradient
+            for each positional argument, or None where it has none or `perturbed` says that it is
+            not differentiated. They may be of a wider dtype than their arguments.
+          has_aux: the function and `fwd` give a pair (loss, aux) in the place of the loss; `aux`
+            carries no derivative.
+        """
+        self.defrules(*gradient_rules(fwd, has_aux), symbolic_zeros=True)
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         """Evaluate; differentiation in any mode goes through the rules."""
@@ -250,16 +270,16 @@ def _with_both_rules(call: _Call) -> Callable[..., Any]:
 
     def rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
         avals = tuple(_tangent_aval(jax.typeof(x)) for x in primals)
-        moving = tuple(_moves(t) for t in tangents)
-        out, residuals = _forward(list(primals), call=call, moving=moving)
+        moves = tuple(moving(t) for t in tangents)
+        out, residuals = _forward(list(primals), call=call, moving=moves)
         out_leaves, out_tree = jax.tree.flatten(out)
         out_avals = tuple(_tangent_aval(jax.typeof(y)) for y in out_leaves)
         kept, residual_tree = jax.tree.flatten(residuals)
 
-        site = _Site(call, avals, moving, residual_tree, out_tree, out_avals)
+        site = _Site(call, avals, moves, residual_tree, out_tree, out_avals)
         jvp = functools.partial(_jvp, site=site)
         vjp = functools.partial(_vjp, site=site)
-        dots = [t for t, moves in zip(tangents, moving, strict=True) if moves]
+        dots = [t for t, used in zip(tangents, moves, strict=True) if used]
         results = iter(linear(jvp, vjp, kept, dots) if dots else [])
         out_dot = [
             (next(results) if dots else _zeros(aval)) if _is_inexact(aval) else _float0(aval)
@@ -350,10 +370,6 @@ def _is_symbolic_zero(leaf: Any) -> bool:
     return isinstance(leaf, SymbolicZero)
 
 
-def _moves(tangent: Any) -> bool:
-    return not _is_symbolic_zero(tangent) and jnp.result_type(tangent) != jax.dtypes.float0
-
-
 def _instantiated(leaf: Any) -> Any:
     """A cotangent as `vjp` rules expect it: an array, or None where the output is an integer."""
     if _is_symbolic_zero(leaf):
@@ -363,90 +379,4 @@ def _instantiated(leaf: Any) -> Any:
 
 def _float0(aval: Any) -> Any:
     """The tangent of an integer output, which varies inside shard_map where that does."""
-    return vary(np.zeros(aval.shape, jax.dtypes.float0), aval.manual_axis_type.varying)
-
-
-# TEMPORARY
-@custom_rules
-def _scaled(g, bar):
-    return jnp.where(bar == 0, jnp.zeros((), g.dtype), g * bar)
-
-
-def scaled(g, bar):
-    shape = jnp.broadcast_shapes(g.shape, bar.shape)
-    return _scaled(jnp.broadcast_to(g, shape), jnp.broadcast_to(bar, shape))
-
-
-_scaled.defrules(
-    lambda g, bar: (_scaled(g, bar), (g, bar)),
-    lambda saved, g_dot, bar_dot: _scaled(g_dot, saved[1]) + _scaled(saved[0], bar_dot),
-    lambda saved, y_bar: (_scaled(y_bar, saved[1]), _scaled(saved[0], y_bar)),
-)
-
-
-def differentiates_as(textbook, keeps=None):
-    import inspect
-    takes_value = next(iter(inspect.signature(textbook).parameters)) == "value"
-
-    def decorate(f):
-        @functools.wraps(f)
-        def call(*args, **static):
-            @jax.custom_jvp
-            def g(*args):
-                return f(*args, **static)
-
-            def rule(primals, tangents):
-                out = g(*primals)
-                moving = [i for i, t in enumerate(tangents) if _moves_all(t)]
-                def of(*values):
-                    full = list(primals)
-                    for i, v in zip(moving, values):
-                        full[i] = v
-                    if takes_value:
-                        return textbook(out, *full, **static)
-                    return textbook(*full, **static)
-                if not moving:
-                    return out, jax.tree.map(lambda x: jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.inexact) else np.zeros(x.shape, jax.dtypes.float0), out)
-                dots = jax.jvp(of, tuple(primals[i] for i in moving), tuple(tangents[i] for i in moving))[1]
-                return out, dots
-            g.defjvp(rule, symbolic_zeros=True)
-            return g(*args)
-        return call
-    return decorate
-
-
-def _moves_all(t):
-    return all(_moves(x) for x in jax.tree.leaves(t, is_leaf=_is_symbolic_zero)) and bool(jax.tree.leaves(t, is_leaf=_is_symbolic_zero))
-
-
-def _defgradients(self, fwd):
-    def fwd_(*args, **kw):
-        out, grads = fwd(*args, **kw)
-        return out, (grads, tuple(_DT(str(jnp.result_type(a))) if a is not None else None for a in args))
-    def widen(v):
-        return v if v.dtype == jnp.float64 else v.astype(jnp.float32)
-    def jvp(res, *dots, **kw):
-        grads, _ = res
-        terms = []
-        for g, d in zip(grads, dots):
-            if d is None or g is None: continue
-            prod = scaled(g, widen(d))
-            terms.append(prod)
-        shape = None
-        out = []
-        for t, (g, d) in zip(terms, [(g, d) for g, d in zip(grads, dots) if d is not None and g is not None]):
-            axis = kw["classes"].axis
-            out.append(jnp.sum(t, axis, keepdims=True) if t.shape[axis] != 1 or True else t)
-        return functools.reduce(jnp.add, out)
-    def vjp(res, bar, **kw):
-        grads, dts = res
-        return tuple(None if g is None else scaled(g, jnp.broadcast_to(bar, g.shape)).astype(dt.name) for g, dt in zip(grads, dts))
-    self.defrules(fwd_, jvp, vjp, symbolic_zeros=True)
-
-custom_rules.defgradients = _defgradients
-
-import dataclasses as _dc
-@jax.tree_util.register_static
-@_dc.dataclass(frozen=True)
-class _DT:
-    name: str
+    return varying(np.zeros(aval.shape, jax.dtypes.float0), aval.manual_axis_type.varying)

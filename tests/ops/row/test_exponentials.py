@@ -4,14 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from jaxsoftmax.ops import _numerics as numerics
+from jaxsoftmax.ops.row.exponentials import ROOM, majority, most_room
+from jaxsoftmax.ops.row.exponentials import shift as shift_of
 
 RNG = np.random.default_rng(5)
 FLOAT32 = np.finfo(np.float32)
 
 
 def shift(largest: np.ndarray, room: float) -> np.ndarray:
-    return np.asarray(jax.jit(numerics.shift, static_argnums=1)(largest, room))
+    return np.asarray(jax.jit(shift_of, static_argnums=1)(largest, room))
 
 
 @pytest.mark.parametrize("room", [60.0, 80.0])
@@ -29,20 +30,20 @@ def test_x_minus_shift_is_exact_up_to_the_room(scale: float, room: float) -> Non
 @pytest.mark.parametrize("classes", [2, 1000, 10**6])
 def test_no_row_overflows_however_large_its_logits(classes: int) -> None:
     largest = np.geomspace(1, 3e38, 100_000).astype(np.float32)
-    room = numerics.most_room(np.float32, classes)
+    room = most_room(np.float32, classes)
     assert room > 60
-    for value in (numerics.ROOM, room):
+    for value in (ROOM, room):
         total = classes * np.exp(np.float64(largest) - shift(largest, value))
         assert np.all(total <= 1 / FLOAT32.tiny)
 
 
 @pytest.mark.parametrize("largest", [np.inf, -np.inf, np.nan])
 def test_shift_of_an_infinite_maximum_is_infinite(largest: float) -> None:
-    np.testing.assert_equal(shift(np.float32([largest]), numerics.ROOM), np.float32([largest]))
+    np.testing.assert_equal(shift(np.float32([largest]), ROOM), np.float32([largest]))
 
 
 def test_majority_is_more_than_half() -> None:
     above, below = (np.nextafter(np.float32(0.5), np.float32(limit)) for limit in (1, 0))
     p = np.float32([0, 1e-30, below, 0.5, above, 0.75, 1])
     expected = np.float32([0, 0, 0, 0, 1, 1, 1])
-    np.testing.assert_array_equal(jax.jit(numerics.majority)(p), expected)
+    np.testing.assert_array_equal(jax.jit(majority)(p), expected)

@@ -1,0 +1,201 @@
+r"""Derivatives that are known when the value is: the forward pass saves the gradient.
+
+Two ideas, which every loss of this package is made of.
+
+1.  A loss that has formed its gradient g beside its value needs no other rule:
+
+        JVP  L̇ = Σ g∘ẋ        VJP  x̄ = g L̄
+
+    `custom_rules.defgradients` makes both out of a forward pass that gives (L, g).
+
+2.  The accurate value of a quantity is often not written as the formula it stands for: terms are
+    left out of sums, maxima taken off, logits stored. Its derivative is that of the formula, in
+    which the constants that cancel are gone. `differentiates_as` says so, to any order.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.custom_derivatives import SymbolicZero
+
+from .linear_map import linear
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# ------------------------------------------------------------------------------------------------
+# g b, with 0 where b is 0
+# ------------------------------------------------------------------------------------------------
+
+
+def scaled(g: Array, b: Array) -> Array:
+    """g b, and 0 where b is 0, whatever g is there: infinite, or not a number.
+
+    Where a cotangent is 0 nothing is asked for, and where a weight is 0 nothing is there. The
+    derivative is that of the product all the same, g at b = 0, in every order: ġ b + g ḃ, each of
+    these again 0 where its second factor is.
+    """
+    shape = jnp.broadcast_shapes(g.shape, b.shape)
+    return _scaled(jnp.broadcast_to(g, shape), jnp.broadcast_to(b, shape))
+
+
+@jax.custom_jvp
+def _scaled(g: Array, b: Array) -> Array:
+    return jnp.where(b == 0, jnp.zeros((), b.dtype), g * b)
+
+
+def _scaled_jvp(factors: Any, dots: Any) -> tuple[Array, Any]:
+    moves = tuple(moving(dot) for dot in dots)
+    given = [dot for dot, moves_too in zip(dots, moves, strict=True) if moves_too]
+    fun, transpose = (functools.partial(of, moves=moves) for of in (_scaled_dot, _scaled_bars))
+    out = _scaled(*factors)
+    return out, linear(fun, transpose, list(factors), given)[0] if given else jnp.zeros_like(out)
+
+
+def _scaled_dot(factors: Any, dots: Any, *, moves: tuple[bool, bool]) -> list[Array]:
+    (g, b), given = factors, iter(dots)
+    terms = [_scaled(next(given), b)] if moves[0] else []
+    terms += [_scaled(g, next(given))] if moves[1] else []
+    return [functools.reduce(jnp.add, terms)]
+
+
+def _scaled_bars(factors: Any, bars: Any, *, moves: tuple[bool, bool]) -> list[Array]:
+    (g, b), (bar,) = factors, bars
+    both = (_scaled(bar, b), _scaled(g, bar))
+    return [x for x, moves_too in zip(both, moves, strict=True) if moves_too]
+
+
+_scaled.defjvp(_scaled_jvp, symbolic_zeros=True)
+
+
+def moving(tangent: Any) -> bool:
+    """Whether a tangent is more than a symbol for 0."""
+    return not isinstance(tangent, SymbolicZero) and jnp.result_type(tangent) != jax.dtypes.float0
+
+
+# ------------------------------------------------------------------------------------------------
+# The forward pass saves the gradient
+# ------------------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["gradients"], meta_fields=["of"])
+class _Saved(NamedTuple):
+    gradients: tuple[Any, ...]  # of the loss, in each argument; None where none is asked for
+    of: _Types
+
+
+class _Types(NamedTuple):
+    loss: tuple[Any, ...]  # its shape
+    loss_dtype: str
+    arguments: tuple[str | None, ...]  # their dtypes
+
+
+def gradient_rules(
+    fwd: Callable[..., tuple[Any, tuple[Any, ...]]], has_aux: bool
+) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """`fwd`, `jvp` and `vjp` of a function whose forward pass forms its gradients."""
+
+    def forward(*args: Any, **options: Any) -> tuple[Any, _Saved]:
+        out, gradients = fwd(*args, **options)
+        loss = out[0] if has_aux else out
+        dtypes = tuple(a.dtype.name if isinstance(a, Array) else None for a in args)
+        return out, _Saved(gradients, _Types(loss.shape, loss.dtype.name, dtypes))
+
+    def jvp(saved: _Saved, *dots: Any, **_: Any) -> Any:
+        pairs = [
+            p for p in zip(saved.gradients, dots, strict=True) if all(x is not None for x in p)
+        ]
+        terms = [_sum_to(saved.of, scaled(g, dot.astype(g.dtype))) for g, dot in pairs]
+        loss_dot = functools.reduce(jnp.add, terms)
+        return (loss_dot, None) if has_aux else loss_dot
+
+    def vjp(saved: _Saved, bar: Any, **_: Any) -> tuple[Any, ...]:
+        loss_bar = bar[0] if has_aux else bar
+        return tuple(
+            None if g is None else scaled(g, loss_bar.astype(g.dtype)).astype(dtype)
+            for g, dtype in zip(saved.gradients, saved.of.arguments, strict=True)
+        )
+
+    return forward, jvp, vjp
+
+
+def _sum_to(of: _Types, terms: Array) -> Array:
+    """The sum over what the loss has with length 1 and its argument has not."""
+    if not of.loss:
+        return jnp.sum(terms).astype(of.loss_dtype)
+    pairs = zip(of.loss, terms.shape, strict=True)
+    axes = tuple(i for i, (one, n) in enumerate(pairs) if one == 1 and n != 1)
+    return jnp.sum(terms, axes, keepdims=True).astype(of.loss_dtype)
+
+
+# ------------------------------------------------------------------------------------------------
+# The derivative of the textbook
+# ------------------------------------------------------------------------------------------------
+
+
+def differentiates_as(
+    textbook: Callable[..., Any], *, given_value: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator: the value of the function below it, the derivative of `textbook`.
+
+    Args:
+      textbook: a formula with the arguments of the function, mathematically equal to it. It is
+        differentiated by JAX, in the arguments that are, and never evaluated otherwise.
+      given_value: hand the value to `textbook` as well, before the arguments, as a constant: what
+        was found on the way to it need not be found again.
+
+    Returns:
+      The decorator. Positional arguments are pytrees of arrays, keyword arguments are static.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxsoftmax.autodiff import differentiates_as
+      >>> @differentiates_as(lambda x: jnp.log(1 + x))
+      ... def log1p(x):
+      ...     return jnp.log1p(x)
+      >>> f"{log1p(1e-10):.3g}", float(jax.grad(log1p)(1.0))
+      ('1e-10', 0.5)
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+        def of(options: Any, *args: Any) -> Any:
+            return function(*args, **dict(options))
+
+        def rule(options: Any, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+            value = of(options, *primals)
+            leaves, tree = jax.tree.flatten(tuple(primals))
+            dots = tree.flatten_up_to(tuple(tangents))
+            there = [i for i, dot in enumerate(dots) if moving(dot)]
+
+            def formula(*values: Any) -> Any:
+                moved = dict(zip(there, values, strict=True))
+                args = tree.unflatten([moved.get(i, leaf) for i, leaf in enumerate(leaves)])
+                return textbook(*((value,) if given_value else ()), *args, **dict(options))
+
+            if not there:
+                return value, jax.tree.map(_zero_tangent, value)
+            return value, jax.jvp(formula, [leaves[i] for i in there], [dots[i] for i in there])[1]
+
+        of.defjvp(rule, symbolic_zeros=True)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **options: P.kwargs) -> R:
+            out: R = of(tuple(options.items()), *args)
+            return out
+
+        return call
+
+    return decorate
+
+
+def _zero_tangent(x: Array) -> Any:
+    inexact = jnp.issubdtype(x.dtype, jnp.inexact)
+    return jnp.zeros_like(x) if inexact else np.zeros(x.shape, jax.dtypes.float0)
