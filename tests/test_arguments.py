@@ -23,14 +23,6 @@ Y = np.zeros(2, np.int32)
 
 CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
-        lambda: softmax_jacobian(X, None),  # type: ignore[arg-type]
-        ValueError,
-        (
-            "softmax_jacobian: axis must name one axis, got None for an array of 2 dimensions. "
-            "Reshape several class axes into one first."
-        ),
-    ),
-    (
         lambda: softmax([1.0]),
         TypeError,
         "softmax: x must be an array, got a list. Write jnp.asarray(x).",

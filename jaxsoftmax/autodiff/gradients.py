@@ -59,14 +59,14 @@ def _scaled_jvp(factors: Any, dots: Any) -> tuple[Array, Any]:
     return out, linear(fun, transpose, list(factors), given)[0] if given else jnp.zeros_like(out)
 
 
-def _scaled_dot(factors: Any, dots: Any, *, moves: tuple[bool, bool]) -> list[Array]:
+def _scaled_dot(factors: Any, dots: Any, *, moves: tuple[bool, ...]) -> list[Array]:
     (g, b), given = factors, iter(dots)
     terms = [_scaled(next(given), b)] if moves[0] else []
     terms += [_scaled(g, next(given))] if moves[1] else []
     return [functools.reduce(jnp.add, terms)]
 
 
-def _scaled_bars(factors: Any, bars: Any, *, moves: tuple[bool, bool]) -> list[Array]:
+def _scaled_bars(factors: Any, bars: Any, *, moves: tuple[bool, ...]) -> list[Array]:
     (g, b), (bar,) = factors, bars
     both = (_scaled(bar, b), _scaled(g, bar))
     return [x for x, moves_too in zip(both, moves, strict=True) if moves_too]
@@ -109,10 +109,11 @@ def gradient_rules(
         return out, _Saved(gradients, _Types(loss.shape, loss.dtype.name, dtypes))
 
     def jvp(saved: _Saved, *dots: Any, **_: Any) -> Any:
-        pairs = [
-            p for p in zip(saved.gradients, dots, strict=True) if all(x is not None for x in p)
+        terms = [
+            _sum_to(saved.of, scaled(g, dot.astype(g.dtype)))
+            for g, dot in zip(saved.gradients, dots, strict=True)
+            if g is not None and dot is not None
         ]
-        terms = [_sum_to(saved.of, scaled(g, dot.astype(g.dtype))) for g, dot in pairs]
         loss_dot = functools.reduce(jnp.add, terms)
         return (loss_dot, None) if has_aux else loss_dot
 
@@ -171,7 +172,7 @@ def differentiates_as(
 
         def rule(options: Any, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
             value = of(options, *primals)
-            leaves, tree = jax.tree.flatten(tuple(primals))
+            leaves, tree = _flat(tuple(primals))
             dots = tree.flatten_up_to(tuple(tangents))
             there = [i for i, dot in enumerate(dots) if moving(dot)]
 
@@ -194,6 +195,10 @@ def differentiates_as(
         return call
 
     return decorate
+
+
+def _flat(tree: Any) -> tuple[list[Any], Any]:
+    return jax.tree.flatten(tree)
 
 
 def _zero_tangent(x: Array) -> Any:

@@ -29,7 +29,7 @@ from ._linear_block import kept, linear_logits
 from ._product import product_dtype
 from .call import arguments
 from .devices import mesh
-from .devices.classes import Here, Names, Spread
+from .devices.classes import Classes, Here, Names, Spread
 from .log_softmax import log_softmax_of
 from .softmax import softmax_of
 
@@ -213,13 +213,15 @@ class _Divergences:
         divergence = jnp.sum(q * difference, 1)
         return None, jnp.asarray(self.temperature**2, self.dtype) * divergence
 
+    @property
+    def _where(self) -> Classes:
+        return Here(1) if self.classes is None else Spread(self.classes)
+
     def _softmax(self, x: Array) -> Array:
-        return softmax_of(x, classes=Here(1) if self.classes is None else Spread(self.classes))
+        return softmax_of(x, classes=self._where)
 
     def _log_softmax(self, x: Array) -> Array:
-        return log_softmax_of(x, classes=Here(1) if self.classes is None else Spread(self.classes))[
-            0
-        ]
+        return log_softmax_of(x, classes=self._where)[0]
 
     def _logits(self, features: Array, kernel: Array, bias: Array | None, keep: Any) -> Array:
         z = linear_logits(kept(features, keep), kernel, bias).astype(self.dtype)

@@ -16,6 +16,7 @@ Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/im
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal, NamedTuple, overload
 
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ from .call.axes import Axis, axes, merge, merged_axis
 from .devices.classes import Here
 from .probabilities import Kept, mean, probabilities
 from .row import xla
-from .row.exponentials import finite, row_max, shift, wide
+from .row.exponentials import finite, largest_number, row_max, shift, wide
 
 
 @overload
@@ -111,7 +112,7 @@ def logsumexp(
         if mask is not None:
             weights = jnp.where(mask, weights, jnp.zeros_like(weights))
         merged = merge(a, class_axes), merge(weights, class_axes)
-        s, sign = (value.reshape(kept_shape) for value in _weighted(*merged, axis=here.axis))
+        s, sign = (value.reshape(kept_shape) for value in _weighted(*merged, axis=here.axis)[:2])
     if not keepdims:
         s, sign = jnp.squeeze(s, class_axes), jnp.squeeze(sign, class_axes)
     if return_sign:
@@ -166,49 +167,58 @@ _logsumexp.defrules(_fwd, _jvp, _vjp)
 class _Weighted(NamedTuple):
     a: Array
     b: Array
-    max: Array
+    max: Array  # of the exponents that have a weight, 0 if there is none
 
 
 @custom_rules
-def _weighted(a: Array, b: Array, *, axis: int) -> tuple[Array, Array]:
-    kept = _keep(a, b, axis)
-    total = _total(kept, axis)[1]
-    s = shift(kept.max, row.ROOM) + jnp.log(jnp.abs(total))
-    return s.astype(a.dtype), jnp.sign(total).astype(a.dtype)
-
-
-def _keep(a: Array, b: Array, axis: int) -> _Weighted:
+def _weighted(a: Array, b: Array, *, axis: int) -> tuple[Array, Array, Array]:
+    """s, the sign of Σ b∘e, and m."""
+    a = xla.stored(a)
     # An exponent of weight 0 is absent; one that is not, but -inf throughout, leaves log 0.
     present = jnp.where(b != 0, a, jnp.asarray(-jnp.inf, a.dtype))
-    largest = row_max(lax.stop_gradient(xla.stored(present)), axis)
-    return _Weighted(a, b, jnp.where(jnp.isinf(largest), jnp.zeros_like(largest), largest))
+    m = row_max(present, axis)
+    m = jnp.where(jnp.isinf(m), jnp.zeros_like(m), m)
+    total = _total(_Weighted(a, b, m), axis)[1]
+    s = shift(m, row.ROOM) + jnp.log(jnp.abs(total))
+    return s.astype(a.dtype), jnp.sign(total).astype(a.dtype), m
 
 
 def _total(kept: _Weighted, axis: int) -> tuple[Array, Array]:
-    """e, and Σ b∘e, where b = 0 adds nothing whatever e is."""
-    e = jnp.exp(wide(xla.stored(kept.a)) - shift(kept.max, row.ROOM))
+    """e, and Σ b∘e, to which b = 0 adds nothing whatever e is."""
+    most = jnp.where(kept.b != 0, kept.max, largest_number(kept.max))
+    e = jnp.exp(xla.at_most(wide(xla.stored(kept.a)), most) - shift(kept.max, row.ROOM))
     return e, jnp.sum(scaled(e, wide(kept.b)), axis, keepdims=True)
 
 
-def _weighted_fwd(a: Array, b: Array, **axis: int) -> tuple[tuple[Array, Array], _Weighted]:
-    return _weighted(a, b, **axis), _keep(a, b, **axis)
+def _weighted_fwd(a: Array, b: Array, *, axis: int, perturbed: Any) -> tuple[Any, _Weighted]:
+    out = _weighted(a, b, axis=axis)
+    return out, _Weighted(a, b, out[2])
 
 
-def _weighted_jvp(kept: _Weighted, a_dot: Array, b_dot: Array, *, axis: int) -> tuple[Array, None]:
+def _weighted_jvp(
+    kept: _Weighted, a_dot: Array | None, b_dot: Array | None, *, axis: int, perturbed: Any
+) -> tuple[Array, None, None]:
     e, total = _total(kept, axis)
-    terms = scaled(e * wide(a_dot), wide(kept.b)) + scaled(e, wide(b_dot))
-    return (jnp.sum(terms, axis, keepdims=True) / total).astype(kept.a.dtype), None
+    terms = []
+    if a_dot is not None:
+        terms.append(scaled(e * wide(a_dot), wide(kept.b)))
+    if b_dot is not None:
+        terms.append(scaled(e, wide(b_dot)))
+    sums = jnp.sum(functools.reduce(jnp.add, terms), axis, keepdims=True)
+    return scaled(jnp.ones_like(total) / total, sums).astype(kept.a.dtype), None, None
 
 
 def _weighted_vjp(
-    kept: _Weighted, out_bar: tuple[Array, Array], *, axis: int
-) -> tuple[Array, Array]:
+    kept: _Weighted, out_bar: Any, *, axis: int, perturbed: tuple[bool, bool]
+) -> tuple[Array | None, Array | None]:
     e, total = _total(kept, axis)
     share = scaled(jnp.ones_like(total) / total, wide(out_bar[0]))
-    a_bar = scaled(e, wide(kept.b)) * share
-    return a_bar.astype(kept.a.dtype), scaled(e, jnp.broadcast_to(share, e.shape)).astype(
-        kept.b.dtype
-    )
+    a_bar = b_bar = None
+    if perturbed[0]:
+        a_bar = scaled(share, scaled(e, wide(kept.b))).astype(kept.a.dtype)
+    if perturbed[1]:
+        b_bar = scaled(e, share).astype(kept.b.dtype)
+    return a_bar, b_bar
 
 
-_weighted.defrules(_weighted_fwd, _weighted_jvp, _weighted_vjp)
+_weighted.defrules(_weighted_fwd, _weighted_jvp, _weighted_vjp, symbolic_zeros=True)

@@ -40,7 +40,7 @@ def one_program(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
             given.update(options)
             try:
                 given = {name: prepared(name, value) for name, value in given.items()}
-            except _NotCompiled:
+            except _NotCompiledError:
                 return function(*args, **options)
             out: R = compiled(**given)
             return out
@@ -50,7 +50,7 @@ def one_program(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-class _NotCompiled(Exception):
+class _NotCompiledError(Exception):
     """An argument that `function` must see as it is."""
 
 
@@ -60,7 +60,7 @@ def _option(value: Any) -> Any:
     try:
         hash(value)
     except TypeError:
-        raise _NotCompiled from None
+        raise _NotCompiledError from None
     return value
 
 
@@ -69,11 +69,13 @@ def _array(value: Any) -> Any:
     if not isinstance(value, (np.ndarray, np.generic, int)):
         return value
     array = np.asarray(value)
+    if array.dtype == object:  # a Python integer of more than 64 bits
+        raise _NotCompiledError
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
     if array.dtype == dtype or isinstance(value, bool):
         return value
     if array.dtype.kind in "iu" and array.size:
         limits = np.iinfo(dtype)
         if array.min() < limits.min or array.max() > limits.max:
-            raise _NotCompiled
+            raise _NotCompiledError
     return value if isinstance(value, int) else array.astype(dtype)

@@ -138,8 +138,7 @@ def integer_labels(
     function: str, labels: Any, x: Array, class_axes: Axes, *, what: str = "logits"
 ) -> Array:
     """Class labels of the batch shape of `x`."""
-    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu" and labels.size:
-        _refuse_wide_labels(function, labels)
+    _refuse_wide_labels(function, labels)
     array = _array(function, "labels", labels)
     batch = tuple(n for i, n in enumerate(x.shape) if i not in class_axes)
     if not jnp.issubdtype(array.dtype, jnp.integer):
@@ -156,15 +155,21 @@ def integer_labels(
     return array if array.dtype.itemsize >= 4 else array.astype(jnp.int32)
 
 
-def _refuse_wide_labels(function: str, labels: np.ndarray) -> None:
+def _refuse_wide_labels(function: str, labels: Any) -> None:
     """JAX would cut 64-bit labels to 32 bits without a word, and a wrong class would be right."""
-    limits = np.iinfo(jax.dtypes.canonicalize_dtype(labels.dtype))
-    if labels.max() > limits.max or labels.min() < limits.min:
-        outside = (labels > limits.max) | (labels < limits.min)
+    if not isinstance(labels, (np.ndarray, np.generic, int)):
+        return
+    given = np.asarray(labels)
+    if given.dtype.kind not in "iuO" or given.size == 0:
+        return
+    limits = np.iinfo(
+        jax.dtypes.canonicalize_dtype(np.int64 if given.dtype == object else given.dtype)
+    )
+    if given.max() > limits.max or given.min() < limits.min:
+        outside = (given > limits.max) | (given < limits.min)
         index = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise ValueError(
-            f"{function}: labels must fit {limits.dtype}, got {labels[index]} at index {index}."
-        )
+        where = f" at index {index}" if given.ndim else ""
+        raise ValueError(f"{function}: labels must fit {limits.dtype}, got {given[index]}{where}.")
 
 
 def distribution_labels(function: str, labels: Any, x: Array, *, what: str = "logits") -> Array:

@@ -152,7 +152,8 @@ class Spread:
 
     def statistics(self, x: Array, m: Array) -> row.Row:
         """What is known of each row of `stored` logits; its main class is on one device."""
-        return self._statistics(x, m)[0]
+        known: row.Row = self._statistics(x, m)[0]
+        return known
 
     def most_room(self, x: Array) -> float:
         """The room above the shift that a softmax can have: that of the statistics."""
