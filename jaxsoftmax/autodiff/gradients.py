@@ -94,7 +94,8 @@ class _Saved(NamedTuple):
 class _Types(NamedTuple):
     loss: tuple[Any, ...]  # its shape
     loss_dtype: str
-    arguments: tuple[str | None, ...]  # their dtypes
+    dtypes: tuple[str | None, ...]  # of the arrays that have a gradient
+    aux: Any  # the structure of what comes with the loss
 
 
 def gradient_rules(
@@ -104,27 +105,50 @@ def gradient_rules(
 
     def forward(*args: Any, **options: Any) -> tuple[Any, _Saved]:
         out, gradients = fwd(*args, **options)
-        loss = out[0] if has_aux else out
-        dtypes = tuple(a.dtype.name if isinstance(a, Array) else None for a in args)
-        return out, _Saved(gradients, _Types(loss.shape, loss.dtype.name, dtypes))
+        loss, aux = out if has_aux else (out, None)
+        dtypes = jax.tree.map(
+            lambda a, g: None if g is None else a.dtype.name, args, gradients, is_leaf=_is_none
+        )
+        kinds = tuple(jax.tree.leaves(dtypes))
+        types = _Types(loss.shape, loss.dtype.name, kinds, jax.tree.structure(aux))
+        return out, _Saved(gradients, types)
 
     def jvp(saved: _Saved, *dots: Any, **_: Any) -> Any:
-        terms = [
-            _sum_to(saved.of, scaled(g, dot.astype(g.dtype)))
-            for g, dot in zip(saved.gradients, dots, strict=True)
-            if g is not None and dot is not None
-        ]
+        def term(g: Any, dot: Any) -> Any:
+            if g is None or dot is None:
+                return None
+            wide = _wide(g.dtype, saved.of.loss_dtype)
+            return _sum_to(saved.of, scaled(g.astype(wide), dot.astype(wide)))
+
+        terms = jax.tree.leaves(jax.tree.map(term, saved.gradients, dots, is_leaf=_is_none))
         loss_dot = functools.reduce(jnp.add, terms)
-        return (loss_dot, None) if has_aux else loss_dot
+        kind = saved.of.aux
+        return (loss_dot, kind.unflatten([None] * kind.num_leaves)) if has_aux else loss_dot
 
     def vjp(saved: _Saved, bar: Any, **_: Any) -> tuple[Any, ...]:
-        loss_bar = bar[0] if has_aux else bar
-        return tuple(
-            None if g is None else scaled(g, loss_bar.astype(g.dtype)).astype(dtype)
-            for g, dtype in zip(saved.gradients, saved.of.arguments, strict=True)
-        )
+        loss_bar, dtypes = bar[0] if has_aux else bar, iter(saved.of.dtypes)
+
+        def bar_of(g: Array) -> Array:
+            wide = _wide(g.dtype, saved.of.loss_dtype)
+            return scaled(g.astype(wide), loss_bar.astype(wide)).astype(next(dtypes))
+
+        bars: tuple[Any, ...] = jax.tree.map(bar_of, saved.gradients)
+        return bars
 
     return forward, jvp, vjp
+
+
+def _dtype(x: Any, gradient: Any) -> str | None:
+    return None if gradient is None else x.dtype.name
+
+
+def _wide(a: Any, b: Any) -> Any:
+    """The dtype in which numbers of these are multiplied."""
+    return jnp.float64 if jnp.float64 in (a, jnp.dtype(b)) else jnp.float32
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
 
 
 def _sum_to(of: _Types, terms: Array) -> Array:

@@ -100,9 +100,9 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
           jvp: `jvp(residuals, *tangents, **options) -> tangent of out`, linear in the tangents.
           vjp: `vjp(residuals, out_bar, **options) -> cotangents`, the transpose of `jvp`.
           symbolic_zeros: if True, the rules are told what is differentiated. All three are given
-            the static keyword `perturbed`, a tuple with one bool per positional argument; the
-            tangent of an argument that is not differentiated is None, and its cotangent may be.
-            `fwd` can then form just the gradients that are asked for.
+            the static keyword `perturbed`, a tuple like the positional arguments with a bool in
+            the place of each array; the tangent of an array that is not differentiated is None,
+            and its cotangent may be. `fwd` can then form just the gradients that are asked for.
         """
         self._rules = _Rules(self.__name__, self._primal, fwd, jvp, vjp, symbolic_zeros)
 
@@ -194,15 +194,14 @@ class _Call(NamedTuple):
 
     def jvp(self, residuals: Any, tangents: Sequence[Any], avals: Any, moving: Any) -> Any:
         given = iter(tangents)
+
+        def zero(aval: Any) -> Any:
+            return None if self.rules.symbolic_zeros or not _is_inexact(aval) else _zeros(aval)
+
         leaves = [
-            next(given) if moves else _zeros(aval) if _is_inexact(aval) else None
-            for moves, aval in zip(moving, avals, strict=True)
+            next(given) if moves else zero(aval) for moves, aval in zip(moving, avals, strict=True)
         ]
-        arguments = self.arguments(leaves)
-        if self.rules.symbolic_zeros:
-            pairs = zip(arguments, self.perturbed(moving), strict=True)
-            arguments = tuple(tangent if used else None for tangent, used in pairs)
-        return self.rules.jvp(residuals, *arguments, **self.keywords(moving))
+        return self.rules.jvp(residuals, *self.arguments(leaves), **self.keywords(moving))
 
     def vjp(self, residuals: Any, out_bar: Any, avals: Any, moving: Any) -> list[Any]:
         bars: Any = self.rules.vjp(residuals, out_bar, **self.keywords(moving))
@@ -238,11 +237,8 @@ class _Call(NamedTuple):
         arguments: tuple[Any, ...] = jax.tree.unflatten(self.tree, leaves)
         return arguments
 
-    def perturbed(self, moving: Sequence[bool]) -> tuple[bool, ...]:
-        return tuple(any(jax.tree.leaves(argument)) for argument in self.arguments(moving))
-
     def keywords(self, moving: Sequence[bool]) -> dict[str, Any]:
-        extra = {"perturbed": self.perturbed(moving)} if self.rules.symbolic_zeros else {}
+        extra = {"perturbed": self.arguments(moving)} if self.rules.symbolic_zeros else {}
         return dict(self.options) | extra
 
 

@@ -1,13 +1,13 @@
 """The operations: cards, rules and public functions, one operation a file."""
 
-from ._linear_cross_entropy import linear_softmax_cross_entropy as linear_softmax_cross_entropy
-from ._linear_kl_divergence import linear_softmax_kl_divergence as linear_softmax_kl_divergence
-from ._loss_stats import LossStats as LossStats
 from .cross_entropy import cross_entropy as cross_entropy
 from .cross_entropy import softmax_cross_entropy as softmax_cross_entropy
 from .cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
+from .linear import LossStats as LossStats
+from .linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from .linear import linear_softmax_kl_divergence as linear_softmax_kl_divergence
 from .log_softmax import log_softmax as log_softmax
 from .logsumexp import logsumexp as logsumexp
 from .softmax import softmax as softmax

@@ -32,7 +32,7 @@ from .log_softmax import log_softmax_of
 from .probabilities import Kept, plain_logsumexp, probabilities
 from .row import xla
 from .row.exponentials import exponentials, is_class, wide, zero_where, zero_where_dropped
-from .row.label import LabelRow, Target, label_row
+from .row.label import LabelRow, Target, label_row, weighted_nll
 
 
 @custom_rules
@@ -64,7 +64,7 @@ def _row(x: Array, m: Array, x_y: Array, r: Array, target: Target, classes: Clas
 def _loss(x: Array, target: Target, row: LabelRow, classes: Classes, z_loss: float) -> Array:
     loss = row.nll
     if target.beta is not None:
-        loss = zero_where((target.beta == 0) & (row.nll == jnp.inf), target.beta * row.nll)
+        loss = weighted_nll(target.beta, row.nll)
     if z_loss:
         loss = loss + jnp.asarray(z_loss, loss.dtype) * jnp.square(row.max + row.excess)
     loss = classes.first(loss)

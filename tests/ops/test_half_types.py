@@ -18,7 +18,7 @@ from jaxsoftmax import (
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
 )
-from jaxsoftmax.ops import _product
+from jaxsoftmax.ops.linear.product import product as product_of
 from jaxsoftmax.ops.row import xla
 from tests.ops.devices import mesh_of
 
@@ -59,7 +59,7 @@ def test_transposed_arguments(shape, dtype, which):
 @pytest.mark.parametrize("columns", [(3, 200), (5, 7), (1, 40)])
 def test_a_product_over_rows_is_the_same_with_its_transpose_written_out(columns, dtype):
     a, b = ((RNG.integers(-8, 9, (12, n)) / 8).astype(dtype) for n in columns)
-    product = jax.jit(lambda a, b: _product.product(a, b, over=(0, 0), dtype=a.dtype))
+    product = jax.jit(lambda a, b: product_of(a, b, over=(0, 0), dtype=a.dtype))
     exact = a.astype(np.float64).T @ b.astype(np.float64)  # eighths: float32 holds every sum
     np.testing.assert_array_equal(product(jnp.asarray(a), jnp.asarray(b)), exact)
 

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_cross_entropy
-from jaxsoftmax.ops._blocks import block_tile
+from jaxsoftmax.ops.linear.problem import Sizes
 
 # Rows and classes that no tile divides: (7, 128) of (16, 300).
 N, D, C, BUDGET = 16, 3, 300, 4 * 7 * 128
@@ -72,7 +72,7 @@ POINT = FEATURES, KERNEL, BIAS
     [("labels", True), ("labels, every option", False), ("labels, masked, by row", False)],
 )
 def test_every_mode_equals_that_of_blocks_of_rows(case, second):
-    assert block_tile(N, C, 4, BUDGET) == (7, 128)
+    assert Sizes(None, BUDGET).tile(N, C, np.float32) == (7, 128)
     compiled = derivatives(case, second, memory_budget=BUDGET).lower(*POINT).compile()
     ours = compiled(*POINT)
     expected = derivatives(case, second, block_size=N)(*POINT)

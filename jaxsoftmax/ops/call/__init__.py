@@ -39,11 +39,12 @@ def one_program(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 return function(*args, **options)  # Python says what is wrong
             given.update(options)
             try:
-                given = {name: prepared(name, value) for name, value in given.items()}
-            except _NotCompiledError:
-                return function(*args, **options)
-            out: R = compiled(**given)
-            return out
+                out: R = compiled(**{name: prepared(name, value) for name, value in given.items()})
+            except (_NotCompiledError, TypeError, ValueError):
+                pass  # `function` says what is wrong, in one sentence and without JAX's frames
+            else:
+                return out
+            return function(*args, **options)
 
         return call
 

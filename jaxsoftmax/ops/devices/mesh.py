@@ -52,15 +52,13 @@ def layout(
     """Where the types say that rows and classes lie, or None if they say nothing.
 
     Args:
-      arrays: a tuple of arrays, or None.
-      axes: of each of them, what its axes stand for.
+      arrays: a pytree of arrays.
+      axes: such a tree that has, for each of them, what its axes stand for.
       batch: the shape of the batch.
       classes: how many.
       spread: whether the classes may be spread; else a surrounding shard_map does that already.
     """
-    given = [
-        (jax.typeof(a).sharding, ax) for a, ax in zip(arrays, axes, strict=True) if a is not None
-    ]
+    given = [(jax.typeof(a).sharding, of_a) for a, of_a in _with_axes(arrays, axes)]
     mesh = next((s.mesh for s, _ in given if any(entry is not None for entry in s.spec)), None)
     if mesh is None:
         return None
@@ -105,39 +103,45 @@ def _names(entry: Any) -> tuple[str, ...]:
     return (entry,) if isinstance(entry, str) else tuple(entry)
 
 
+def _with_axes(arrays: Any, axes: Any) -> list[tuple[Any, Axes]]:
+    """The arrays of a tree, each with what its axes stand for."""
+    leaves, tree = _flat(arrays)
+    return list(zip(leaves, tree.flatten_up_to(axes), strict=True))
+
+
+def _flat(arrays: Any) -> tuple[list[Any], Any]:
+    return jax.tree.flatten(arrays)
+
+
 def on_each_device(
-    local: Callable[..., Any], arrays: Any, axes: Any, place: Layout, out_specs: Any
+    local: Callable[[Any], Any], arrays: Any, axes: Any, place: Layout, out_specs: Any
 ) -> Any:
     """`local` of what each device has of the arrays.
 
     Args:
-      local: takes the arrays, and gives a pytree of arrays.
-      arrays: a tuple of arrays, or None.
-      axes: of each of them, what its axes stand for.
+      local: takes the tree of arrays, and gives a pytree of arrays.
+      arrays: a pytree of arrays.
+      axes: such a tree that has, for each of them, what its axes stand for.
       place: where they lie.
       out_specs: where the results lie.
     """
-    there = [i for i, a in enumerate(arrays) if a is not None]
-    specs = [place.spec(axes[i]) for i in there]
+    specs = [place.spec(of_a) for _, of_a in _with_axes(arrays, axes)]
+    leaves, tree = _flat(arrays)
     moved = [
-        jax.reshard(arrays[i], NamedSharding(place.mesh, spec))
-        for i, spec in zip(there, specs, strict=True)
+        jax.reshard(a, NamedSharding(place.mesh, spec))
+        for a, spec in zip(leaves, specs, strict=True)
     ]
-
-    def of_those(*given: Any) -> Any:
-        values = dict(zip(there, given, strict=True))
-        return local(*(values.get(i) for i in range(len(arrays))))
-
     explicit = {
         name
         for name, kind in zip(place.mesh.axis_names, place.mesh.axis_types, strict=True)
         if kind == AxisType.Explicit
     }
-    call = jax.shard_map(
-        of_those,
+    call: Any = jax.shard_map(
+        lambda *given: local(tree.unflatten(given)),
         mesh=place.mesh,
         in_specs=tuple(specs),
         out_specs=out_specs,
         axis_names=explicit,
     )
-    return call(*moved)
+    out: Any = call(*moved)
+    return out

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from .exponentials import exponentials, largest_exponential
+from .exponentials import exponentials, largest_exponential, zero_where
 
 
 class Target(NamedTuple):
@@ -48,6 +48,11 @@ def label_row(m: Array, r: Array, x_y: Array, is_class: Array) -> LabelRow:
     nothing = nan_where(~is_class, m.dtype)
     row = LabelRow(m, excess, nll, e_y / total, r / total, one / total)
     return LabelRow(m, *(value + nothing for value in row[1:]))
+
+
+def weighted_nll(beta: Array, nll: Array) -> Array:
+    """β (-ℓ_y), and 0 where β is 0 and the label is impossible."""
+    return zero_where((beta == 0) & (nll == jnp.inf), beta * nll)
 
 
 def nan_where(which: Array, dtype: Any) -> Array:

@@ -1,6 +1,6 @@
 r"""A block of rows of the linear classifier loss, some classes at a time: for very many classes.
 
-Notation   as in `_linear_stream`, `_integer_loss`: t = β e_y + α; a tile is a block of rows times a
+Notation   as in `rules`, `label_loss`: t = β e_y + α; a tile is a block of rows times a
            block of classes. Over the tiles of a row, of the classes so far,
            m the largest logit, r = Σ exp(x - m) without the label, x_y once it is met,
            A = Σ α without the label, a = α_y, d = Σ α (m - x)
@@ -22,42 +22,40 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.custom_derivatives import SymbolicZero
 
+from jaxsoftmax.autodiff import differentiates_as
 from jaxsoftmax.autodiff.varying import varying_axes, varying_like, zeros_varying
-
-from ._blocks import Body, stream
-from ._linear_block import (
-    CUT,
-    BlockGradients,
-    BlockLosses,
-    Masks,
-    Plan,
-    Problem,
-    kept,
-    lies,
-    linear_bars,
-    linear_logits,
+from jaxsoftmax.ops.call.options import Options, admissible
+from jaxsoftmax.ops.devices.classes import Here
+from jaxsoftmax.ops.row import xla
+from jaxsoftmax.ops.row.exponentials import (
+    exponentials,
+    finite,
+    is_class,
+    largest_exponential,
+    pick,
+    row_max,
+    shifted,
+    weighted,
+    without_class,
 )
-from .call import arguments
-from .call.options import admissible
-from .devices.classes import Here
-from .row import exponentials as numerics
-from .row import xla
-from .row.label import label_row
+from jaxsoftmax.ops.row.label import label_row, weighted_nll
+
+from .block import BlockGradients, BlockLosses, kept, lies, linear_bars, linear_logits
+from .problem import Rows, Settings, Shared, Tile
+from .stream import Body, stream
 
 T = TypeVar("T")
 
 
-def tiled(body: BlockLosses | BlockGradients, problem: Problem) -> tuple[Body, int]:
-    """`body`, or the same with tiles if the plan has them; and how many rows it takes at a time."""
-    plan = body.plan
-    asked = body.asked if isinstance(body, BlockGradients) else None
-    of_classes = asked is not None and asked.class_weights
-    integers = arguments.are_classes(problem.labels)
-    if plan.tile is None or plan.stats or of_classes or lies(problem.kernel) or not integers:
-        return body, plan.block
-    return Tiles(body), plan.tile.rows
+def tiled(
+    body: BlockLosses | BlockGradients, shared: Shared, rows: Rows, size: int, tile: Tile | None
+) -> tuple[Body, int]:
+    """`body`, or the same with tiles where it can be; and how many rows it takes at a time."""
+    of_weights = isinstance(body, BlockGradients) and body.asked[0].class_weights
+    if tile is None or not body.settings.losses.can_tile or of_weights or lies(shared.kernels[0]):
+        return body, size
+    return Tiles(body, tile, size), tile.rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,42 +63,36 @@ class Tiles:
     """What `body` does to a block of rows, with the logits of no more than a tile at once."""
 
     body: BlockLosses | BlockGradients
+    tile: Tile
+    size: int  # rows in a block of all classes
 
-    def __call__(self, *args: Any) -> tuple[Any, Any]:
-        out: tuple[Any, Any] = _of_tiles(self.body, *args)
+    def __call__(self, shared: Shared, rows: Rows) -> tuple[Any, Any]:
+        """As `body`."""
+        out: tuple[Any, Any] = _of_tiles(
+            shared, rows, body=self.body, tile=self.tile, size=self.size
+        )
         return out
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _of_tiles(body: BlockLosses | BlockGradients, *args: Any) -> tuple[Any, Any]:
-    rows = _Rows(body.plan, Problem(*args[:5]), Masks(*args[5:9]))
-    row = rows.row(rows.statistics())
+def _of_rows(shared: Shared, rows: Rows, *, body: Body, tile: Tile, size: int) -> Any:
+    return stream(shared, rows, body=body, size=size)
+
+
+@differentiates_as(_of_rows)
+def _of_tiles(shared: Shared, rows: Rows, *, body: Any, tile: Tile, size: int) -> Any:
+    block = _Block(body.settings, tile.classes, shared, rows)
+    row = block.row(block.statistics())
+    out = row.losses[:, 0], None
     if isinstance(body, BlockLosses):
-        return None, (row.losses[:, 0], None)
-    f_bar, w_bar, b_bar = rows.gradients(row, varying_like(args[9], row.losses), body.asked)
-    return Problem(None, w_bar, b_bar, None, None), (
-        (row.losses[:, 0], None),
-        Problem(f_bar, None, None, None, None),
+        return None, out
+    of_features, of_kernel, of_bias = body.asked_maps()[0]
+    asked = of_features, of_kernel, of_bias
+    f_bar, w_bar, b_bar = block.gradients(row, varying_like(rows.weights, row.losses), asked)
+    shared_bar, rows_bar = jax.tree.map(lambda _: None, body.asked)
+    return shared_bar._replace(kernels=(w_bar,), biases=(b_bar,)), (
+        out,
+        rows_bar._replace(features=(f_bar,)),
     )
-
-
-def _of_tiles_jvp(body: Any, primals: Any, tangents: Any) -> tuple[Any, Any]:
-    moving = {
-        i: dot
-        for i, dot in enumerate(tangents)
-        if dot is not None and not isinstance(dot, SymbolicZero) and dot.dtype != jax.dtypes.float0
-    }
-
-    def in_rows(values: dict[int, Any]) -> Any:
-        args = [values.get(i, arg) for i, arg in enumerate(primals)]
-        cut = (*CUT, True)[: len(args)]
-        return stream(*args, body=body, cut=cut, size=body.plan.block)
-
-    there = {i: primals[i] for i in moving}
-    return _of_tiles(body, *primals), jax.jvp(in_rows, (there,), (moving,))[1]
-
-
-_of_tiles.defjvp(_of_tiles_jvp, symbolic_zeros=True)
 
 
 class _Spread(NamedTuple):
@@ -125,10 +117,10 @@ class _Statistics(NamedTuple):
 
     def with_maximum(self, m: Array) -> _Statistics:
         """The same, of a maximum that is as large or larger."""
-        higher = jnp.where(self.m < m, m - numerics.finite(self.m), jnp.zeros_like(m))
+        higher = jnp.where(self.m < m, m - finite(self.m), jnp.zeros_like(m))
         spread = self.spread
         if spread is not None:
-            further = numerics.weighted(spread.mass, higher)
+            further = weighted(spread.mass, higher)
             spread = spread._replace(distance=spread.distance + further)
         return self._replace(m=m, r=self.r * jnp.exp(-higher), spread=spread)
 
@@ -143,31 +135,43 @@ class _Row(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Rows:
+class _Block:
     """A block of rows, and what can be told of it tile by tile."""
 
-    plan: Plan
-    problem: Problem
-    masks: Masks
+    settings: Settings
+    width: int  # classes in a tile
+    shared: Shared
+    rows: Rows
+
+    @property
+    def options(self) -> Options:
+        options: Options = self.settings.losses.options  # type: ignore[attr-defined]
+        return options
 
     @property
     def classes(self) -> int:
-        classes: int = self.problem.kernel.shape[1]
+        classes: int = self.shared.kernels[0].shape[1]
         return classes
+
+    @property
+    def labels(self) -> Array:
+        """(n, 1)."""
+        labels: Array = self.rows.labels[:, None]
+        return labels
 
     @functools.cached_property
     def features(self) -> Array:
-        return kept(self.problem.features, self.masks.keep)
+        return kept(self.rows)[0]
 
     def over_tiles(self, tile: Callable[[_Tile, T], T], carry: T) -> T:
         """`tile(of some classes, carry)` for all classes in turn; the last may be fewer."""
-        width = self.plan.tile.classes if self.plan.tile else self.classes
+        width = self.width
         count, rest = divmod(self.classes, width)
         carry = lax.fori_loop(0, count, lambda i, c: tile(_Tile(self, i * width, width), c), carry)
         return tile(_Tile(self, count * width, rest), carry) if rest else carry
 
     def zeros(self, *shape: int) -> Any:
-        return zeros_varying(shape, self.plan.dtype, varying_axes((self.problem, self.masks)))
+        return zeros_varying(shape, self.settings.dtype, varying_axes((self.shared, self.rows)))
 
     def statistics(self) -> _Statistics:
         """The first pass."""
@@ -175,48 +179,45 @@ class _Rows:
 
         def step(tile: _Tile, so_far: _Statistics) -> _Statistics:
             x, y = tile.logits()[0], tile.labels
-            m = jnp.maximum(so_far.m, numerics.row_max(x, 1))
+            m = jnp.maximum(so_far.m, row_max(x, 1))
             # All classes so far may be impossible.
-            largest = jnp.maximum(m, numerics.finite(jnp.full_like(m, -jnp.inf)))
-            e = numerics.without_class(numerics.exponentials(x, largest), y, 1)
-            r = jnp.sum(e, 1, keepdims=True) / numerics.largest_exponential(largest)
+            largest = jnp.maximum(m, finite(jnp.full_like(m, -jnp.inf)))
+            e = without_class(exponentials(x, largest), y, 1)
+            r = jnp.sum(e, 1, keepdims=True) / largest_exponential(largest)
             here = (y >= 0) & (y < tile.width)
             merged = so_far.with_maximum(m)
-            merged = merged._replace(
-                r=merged.r + r, x_y=jnp.where(here, numerics.pick(x, y, 1), merged.x_y)
-            )
+            merged = merged._replace(r=merged.r + r, x_y=jnp.where(here, pick(x, y, 1), merged.x_y))
             alpha, spread = tile.spread(x), merged.spread
             if alpha is None or spread is None:
                 return merged
-            distance = numerics.weighted(alpha, -numerics.shifted(x, largest))
-            others = jnp.sum(numerics.without_class(alpha, y, 1), 1, keepdims=True)
+            distance = weighted(alpha, -shifted(x, largest))
+            others = jnp.sum(without_class(alpha, y, 1), 1, keepdims=True)
             spread = _Spread(
                 spread.others + others,
-                jnp.where(here, numerics.pick(alpha, y, 1), spread.at_label),
+                jnp.where(here, pick(alpha, y, 1), spread.at_label),
                 spread.distance + jnp.sum(distance, 1, keepdims=True),
             )
             return merged._replace(spread=spread)
 
-        nothing = _Spread(zero, zero, zero) if self.plan.options.label_smoothing else None
+        nothing = _Spread(zero, zero, zero) if self.options.label_smoothing else None
         start = _Statistics(jnp.full_like(zero, -jnp.inf), zero, zero, nothing)
         return self.over_tiles(step, start)
 
     def row(self, of: _Statistics) -> _Row:
-        """As in `_integer_loss`."""
-        plan, keep, one = self.plan, self.masks.keep, jnp.ones((), self.plan.dtype)
-        y, m = self.problem.labels[:, None], of.m
+        """As in `label_loss`."""
+        options, keep, dtype = self.options, self.rows.keep, self.settings.dtype
+        one, y, m = jnp.ones((), dtype), self.labels, of.m
         valid = (y >= 0) & (y < self.classes)
-        label = label_row(m, of.r * numerics.largest_exponential(m), of.x_y, valid)
-        beta: Any = one - plan.options.label_smoothing
-        if self.problem.class_weights is not None:
-            weights = self.problem.class_weights[0].astype(plan.dtype)
-            beta = beta * jnp.take(weights, self.problem.labels[:, None], mode="clip")
-        losses, mass, others = beta * label.nll, beta, jnp.zeros((), plan.dtype)
+        label = label_row(m, of.r * largest_exponential(m), of.x_y, valid)
+        beta: Any = one - options.label_smoothing
+        if self.shared.class_weights is not None:
+            beta = beta * jnp.take(self.shared.class_weights[0].astype(dtype), y, mode="clip")
+        losses, mass, others = weighted_nll(beta, label.nll), beta, jnp.zeros((), dtype)
         if of.spread is not None:
             losses = losses + of.spread.mass * label.excess + of.spread.distance
             mass, others = mass + of.spread.mass, of.spread.others
         s = m + label.excess
-        pull = 2 * plan.options.z_loss * s if plan.options.z_loss else jnp.zeros_like(s)
+        pull = 2 * options.z_loss * s if options.z_loss else jnp.zeros_like(s)
         losses = losses + pull * s / 2
         at_label = others - mass * label.others + pull * label.probability
         factor = (mass + pull) * label.scale
@@ -224,31 +225,30 @@ class _Rows:
             losses = jnp.where(keep[:, None], losses, jnp.zeros_like(losses))
         return _Row(losses, m, at_label, factor)
 
-    def gradients(self, row: _Row, weights: Array, asked: Problem) -> tuple[Any, ...]:
+    def gradients(self, row: _Row, weights: Array, asked: Any) -> tuple[Any, ...]:
         """F̄, W̄ and b̄: the second pass."""
         bars = (
-            self.zeros(*self.features.shape) if asked.features else None,
-            self.zeros(*self.problem.kernel.shape) if asked.kernel else None,
-            self.zeros(self.classes) if asked.bias else None,
+            self.zeros(*self.features.shape) if asked[0] else None,
+            self.zeros(*self.shared.kernels[0].shape) if asked[1] else None,
+            self.zeros(self.classes) if asked[2] else None,
         )
-        weights = weights[:, None].astype(self.plan.dtype)
+        weights = weights[:, None].astype(self.settings.dtype)
         counted = weights != 0
-        if self.masks.keep is not None:
-            counted = counted & self.masks.keep[:, None]
+        if self.rows.keep is not None:
+            counted = counted & self.rows.keep[:, None]
 
         def step(tile: _Tile, bars: tuple[Any, ...]) -> tuple[Any, ...]:
             x, back = tile.logits()
             # The logits are computed again: need they be the same? At least none is larger.
-            elsewhere = numerics.exponentials(jnp.minimum(x, row.m), row.m)
+            elsewhere = exponentials(jnp.minimum(x, row.m), row.m)
             elsewhere = elsewhere * (row.factor * weights)
             alpha = tile.spread(x)
             elsewhere = elsewhere if alpha is None else elsewhere - alpha * weights
-            hit = numerics.is_class(tile.labels, x, 1)
+            hit = is_class(tile.labels, x, 1)
             g = jnp.where(hit, row.at_label * weights, elsewhere)
             (g,) = back(jnp.where(counted, g, jnp.zeros_like(g)))
             f_bar, w_bar, b_bar = linear_bars(g, self.features, tile.kernel, asked)
-            if w_bar is not None and lies(tile.kernel):
-                w_bar = w_bar.T
+            w_bar = w_bar.T if w_bar is not None and lies(tile.kernel) else w_bar
             return (
                 None if f_bar is None else bars[0] + f_bar,
                 _with_part(bars[1], w_bar, tile.start),
@@ -262,7 +262,7 @@ class _Rows:
 class _Tile(NamedTuple):
     """A block of rows, and some of the classes."""
 
-    rows: _Rows
+    block: _Block
     start: Any
     width: int
 
@@ -274,37 +274,35 @@ class _Tile(NamedTuple):
 
     @property
     def kernel(self) -> Array:
-        kernel: Array = self.part(self.rows.problem.kernel)
+        kernel: Array = self.part(self.block.shared.kernels[0])
         return kernel
 
     @property
     def labels(self) -> Array:
         """The number of the label among these classes, (n, 1)."""
-        labels: Array = self.rows.problem.labels[:, None]
+        labels = self.block.labels
         return labels - jnp.asarray(self.start).astype(labels.dtype)
 
     @property
     def mask(self) -> Any:
-        masks = self.rows.masks
-        return self.part(masks.classes if masks.entries is None else masks.entries)
+        shared, rows = self.block.shared, self.block.rows
+        return self.part(shared.classes if rows.entries is None else rows.entries)
 
     def logits(self) -> tuple[Array, Callable[[Array], Any]]:
         """The logits that the loss sees, and their transposed derivative."""
-        options, mask = self.rows.plan.options, self.mask
-        z = linear_logits(self.rows.features, self.kernel, self.part(self.rows.problem.bias))
+        options, mask, bias = self.block.options, self.mask, self.part(self.block.shared.biases[0])
+        z = linear_logits(self.block.features, self.kernel, bias)
         x, back = jax.vjp(lambda z: options.logits(z, mask, 1)[0], z)
         return xla.stored(x), back
 
     def spread(self, x: Array) -> Array | None:
         """α, (n, c) or one that broadcasts to it; None where it is 0."""
-        options, rows = self.rows.plan.options, self.rows
+        options, count = self.block.options, self.block.rows.admissible
         if not options.label_smoothing:
             return None
-        count = rows.masks.admissible
-        alpha = options.uniform(
-            x, self.mask, Here(1), jnp.asarray(rows.classes) if count is None else count
-        )
-        weights = self.part(rows.problem.class_weights)
+        number = jnp.asarray(self.block.classes) if count is None else count
+        alpha = options.uniform(x, self.mask, Here(1), number)
+        weights = self.part(self.block.shared.class_weights)
         if weights is not None:
             alpha = admissible(alpha * weights.astype(x.dtype), self.mask)
         return jnp.broadcast_to(alpha, x.shape)

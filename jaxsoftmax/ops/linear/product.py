@@ -14,15 +14,13 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from jaxsoftmax.autodiff import custom_rules
-
-from .devices.mesh import is_automatic
-from .row import xla
+from jaxsoftmax.ops.devices.mesh import is_automatic
+from jaxsoftmax.ops.row import xla
 
 
 def product_dtype(a: Any, b: Any) -> Any:
@@ -42,18 +40,19 @@ def product(a: Array, b: Array, *, over: tuple[int, int], dtype: Any) -> Array:
       over: the axis of `a` and the axis of `b` to sum over.
       dtype: both are rounded to it before they are multiplied.
     """
-    wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
-
-    def dot(a: Array, b: Array, i: int, j: int) -> Array:
-        numbers = (((i,), (j,)), ((), ()))
-        return lax.dot_general(a, b, numbers, preferred_element_type=wide)
-
     a, b = a.astype(dtype), b.astype(dtype)
-    if over == (0, 0) and _is_better_written_out(a, b):
-        if a.dtype.itemsize > 2:
-            return dot(xla.stored(a.T), b, 1, 0)
-        return _by_rows(dot(_by_rows(a.T), b, 1, 0))
-    return dot(a, b, *over)
+    plainly = functools.partial(_dot, over=over)
+    # XLA must not spread over devices what is written out.
+    if over == (0, 0) and _is_better_written_out(a, b) and not is_automatic(a, b):
+        y: Array = xla.by_platform(_written_out, plainly, a, b)
+        return y
+    return plainly(a, b)
+
+
+def _dot(a: Array, b: Array, over: tuple[int, int]) -> Array:
+    wide = jnp.float64 if a.dtype == jnp.float64 else jnp.float32
+    numbers = (((over[0],), (over[1],)), ((), ()))
+    return lax.dot_general(a, b, numbers, preferred_element_type=wide)
 
 
 # Measured on CPU (docs/performance.md): a sum over the rows of both takes twice as long where they
@@ -63,10 +62,14 @@ _MANY_TIMES = 32
 
 
 def _is_better_written_out(a: Array, b: Array) -> bool:
-    """Whether Aᵀ B is faster with Aᵀ in memory. XLA must not spread them over devices."""
-    if jax.default_backend() != "cpu" or is_automatic(a, b):
-        return False
     return a.dtype.itemsize == 2 or b.shape[1] >= _MANY_TIMES * a.shape[1]
+
+
+def _written_out(a: Array, b: Array) -> Array:
+    """Aᵀ B with Aᵀ in memory."""
+    if a.dtype.itemsize > 2:
+        return _dot(xla.stored(a.T), b, (1, 0))
+    return _by_rows(_dot(_by_rows(a.T), b, (1, 0)))
 
 
 def _by_rows(a: Array) -> Array:

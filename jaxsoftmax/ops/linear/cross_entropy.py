@@ -1,7 +1,8 @@
-"""The linear classifier loss: what users call. The rules are in `_linear_stream`."""
+"""The linear classifier loss: what users call. The rules are in `rules`."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Literal, cast, overload
 
 import jax
@@ -9,12 +10,16 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from . import _linear_arguments as linear
-from ._linear_loss import Given, Job, linear_loss
-from ._loss_stats import LossStats
-from .call import arguments
-from .call.options import Options
-from .devices.classes import Names
+from jaxsoftmax.ops.call import arguments, one_program
+from jaxsoftmax.ops.call.options import Options
+from jaxsoftmax.ops.devices.classes import Classes, Names
+from jaxsoftmax.ops.distribution_loss import distribution_loss
+from jaxsoftmax.ops.label_loss import label_loss
+
+from . import arguments as linear
+from .loss import linear_loss
+from .problem import Reduction, Rows, Settings, Shared, Sizes
+from .stats import LossStats, loss_stats
 
 NAME = "linear_softmax_cross_entropy"
 
@@ -27,7 +32,7 @@ def linear_softmax_cross_entropy(
     bias: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
-    reduction: linear.Reduction = "mean",
+    reduction: Reduction = "mean",
     where: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -49,7 +54,7 @@ def linear_softmax_cross_entropy(
     bias: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
-    reduction: linear.Reduction = "mean",
+    reduction: Reduction = "mean",
     where: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -63,6 +68,17 @@ def linear_softmax_cross_entropy(
 ) -> tuple[Array, LossStats]: ...
 
 
+@one_program(
+    "reduction",
+    "label_smoothing",
+    "z_loss",
+    "logit_softcap",
+    "ignore_index",
+    "return_stats",
+    "axis_name",
+    "block_size",
+    "memory_budget",
+)
 def linear_softmax_cross_entropy(
     features: ArrayLike,
     kernel: ArrayLike,
@@ -70,7 +86,7 @@ def linear_softmax_cross_entropy(
     bias: ArrayLike | None = None,
     *,
     weights: ArrayLike | None = None,
-    reduction: linear.Reduction = "mean",
+    reduction: Reduction = "mean",
     where: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
@@ -96,8 +112,8 @@ def linear_softmax_cross_entropy(
     Where `check_vma=False`, take gradients outside of the map, or know what JAX means by them
     inside: the cotangent of what is the same on all devices is then a share, to be added up.
 
-    On CPU, gradients in half types say which layout a product shall have; `jax.export` of them
-    wants `disabled_checks=[jax.export.DisabledSafetyCheck.custom_call("LayoutConstraint")]`.
+    On CPU, gradients in half types say which layout a product shall have; `jax.export` of them for
+    a CPU wants `disabled_checks=[jax.export.DisabledSafetyCheck.custom_call("LayoutConstraint")]`.
 
     Args:
       features: f `(..., D)`, floating point.
@@ -158,7 +174,8 @@ def linear_softmax_cross_entropy(
     """
     f, w, b, like = linear.operands(NAME, features, kernel, bias)
     options = Options.checked(NAME, label_smoothing, z_loss, logit_softcap)
-    if arguments.are_classes(labels):
+    integers = arguments.are_classes(labels)
+    if integers:
         y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,))
     else:
         y = arguments.distribution_labels(NAME, labels, like)
@@ -166,13 +183,66 @@ def linear_softmax_cross_entropy(
     flat: Any = jax.ShapeDtypeStruct((1, like.shape[-1]), like.dtype)
     cw = arguments.class_weights(NAME, class_weights, flat, (1,))
     u = linear.row_weights(NAME, weights, like.shape[:-1], like.dtype)
-    shared, entries = _masks(where, like)
+    shared_mask, entries = _masks(where, like)
     linear.check_reduction(NAME, reduction)
     linear.check_axis(NAME, axis_name)
-    sizes = linear.Sizes.checked(NAME, block_size, memory_budget)
-    job = Job(options, reduction, ignored, return_stats, sizes, like.dtype, axis_name)
-    loss, stats = linear_loss(Given(f, w, b, y, cw, u, shared, entries), job)
-    return loss if stats is None else (loss, stats)
+
+    settings = Settings(
+        losses=CrossEntropy(options, integers, return_stats),
+        dtype=like.dtype,
+        reduction=reduction,
+        axis_name=axis_name,
+        ignore_index=ignored,
+    )
+    loss, stats = linear_loss(
+        Shared((w,), (b,), cw, shared_mask),
+        Rows((f,), y, u, entries),
+        settings,
+        Sizes.checked(NAME, block_size, memory_budget),
+    )
+    return (loss, stats) if return_stats else loss
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy:
+    """The losses of a block of logits, and the statistics of its rows if they are asked for."""
+
+    options: Options
+    integers: bool  # whether labels are, and not distributions
+    stats: bool
+
+    @property
+    def can_tile(self) -> bool:
+        """Whether the loss can be had of some classes at a time."""
+        return self.integers and not self.stats
+
+    @property
+    def counts(self) -> bool:
+        """Whether it needs to know how many classes are admissible."""
+        return self.options.label_smoothing > 0
+
+    def without_stats(self) -> CrossEntropy:
+        """The same losses alone."""
+        return dataclasses.replace(self, stats=False)
+
+    def __call__(
+        self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
+    ) -> tuple[Array, LossStats | None]:
+        """The losses (N,), or the shares of this device in them; and the statistics."""
+        options, labels = self.options, rows.labels
+        mask = shared.classes if rows.entries is None else rows.entries
+        keep = None if rows.keep is None else rows.keep[:, None]
+        x, _ = options.logits(logits[0], mask, 1)
+        given = mask, keep, shared.class_weights, classes, rows.admissible
+        if self.integers:
+            labels = labels[:, None]
+            target = options.target(labels, x, *given)
+            losses = label_loss(x, *target, classes=classes, z_loss=options.z_loss)
+        else:
+            t = options.distribution(labels.astype(x.dtype), mask, *given[2:])
+            losses = distribution_loss(x, t, keep, classes=classes, z_loss=options.z_loss)
+        stats = loss_stats(x, labels, keep, classes) if self.stats else None
+        return losses[:, 0], stats
 
 
 def _ignore_index(ignore_index: Any, labels: Array) -> int | None:

@@ -1,0 +1,5 @@
+"""Losses of linear classifiers, which never hold the logits of more than a block of rows."""
+
+from .cross_entropy import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from .kl_divergence import linear_softmax_kl_divergence as linear_softmax_kl_divergence
+from .stats import LossStats as LossStats

@@ -1,0 +1,94 @@
+"""From checked arguments to a linear loss: rows that count, blocks, reduction, devices."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import PartitionSpec
+
+from jaxsoftmax.autodiff.varying import varying
+from jaxsoftmax.ops.call.options import counted
+from jaxsoftmax.ops.devices import mesh
+
+from .problem import Rows, Settings, Shared, Sizes, axes_of
+from .rules import row_losses, total_loss
+
+
+def linear_loss(shared: Shared, rows: Rows, settings: Settings, sizes: Sizes) -> tuple[Array, Any]:
+    """The loss, and the statistics of the rows if they are asked for."""
+    batch, classes = rows.features[0].shape[:-1], shared.kernels[0].shape[1]
+    arrays, axes = (shared, rows), axes_of(shared, rows)
+    place = mesh.layout(arrays, axes, batch, classes, spread=settings.axis_name is None)
+    if place is None:
+        return _on_this_device(shared, rows, settings, sizes)
+    here = settings._replace(
+        row_axes=place.row_axes, axis_name=settings.axis_name or place.class_axes
+    )
+    of_rows = place.spec((mesh.ROWS,))
+    out_specs = of_rows if settings.reduction == "none" else PartitionSpec(), of_rows
+
+    def local(arrays: tuple[Shared, Rows]) -> tuple[Array, Any]:
+        return _on_this_device(*arrays, here, sizes)
+
+    loss: tuple[Array, Any] = mesh.on_each_device(local, arrays, axes, place, out_specs)
+    return loss
+
+
+def _on_this_device(
+    shared: Shared, rows: Rows, settings: Settings, sizes: Sizes
+) -> tuple[Array, Any]:
+    """The loss of what this device has, with what it shares with others added up."""
+    batch, classes = rows.features[0].shape[:-1], shared.kernels[0].shape[1]
+    number, maps = math.prod(batch), len(shared.kernels)
+    rows = jax.tree.map(lambda a: a.reshape(number, *a.shape[len(batch) :]), rows)
+    shared, rows = varying((shared, rows), settings.axes)
+    rows = _counted(shared, rows, settings)
+    may_tile = settings.axis_name is None and not mesh.is_automatic(
+        *jax.tree.leaves((shared, rows))
+    )
+    how: Any = {
+        "settings": settings,
+        "size": sizes.rows(number, maps * classes * jnp.dtype(settings.dtype).itemsize),
+        "tile": sizes.tile(number, classes, settings.dtype) if may_tile else None,
+    }
+    if settings.reduction == "none":
+        losses, stats = row_losses(shared, rows, **how)
+        loss = _whole(losses, settings.axis_name).reshape(batch)
+    else:
+        rows = rows._replace(weights=_shares(rows, number, settings))
+        total, stats = total_loss(shared, rows, **how)
+        loss = _whole(total, settings.axes)
+    stats = _whole(stats, settings.axis_name)
+    return loss, jax.tree.map(lambda a: a.reshape(batch), stats)
+
+
+def _counted(shared: Shared, rows: Rows, settings: Settings) -> Rows:
+    """The rows, and which of them count."""
+    mask, alive, count = shared.classes if rows.entries is None else rows.entries, None, None
+    if mask is not None:
+        number = _whole(jnp.sum(mask, 1, dtype=jnp.int32), settings.axis_name)
+        number = jnp.broadcast_to(number, rows.features[0].shape[:1])
+        number = varying(number, settings.axes)
+        alive = number > 0
+        count = number.astype(settings.dtype)[:, None] if settings.losses.counts else None
+    keep = counted(rows.labels, settings.ignore_index, alive)
+    return rows._replace(keep=keep, admissible=count)
+
+
+def _shares(rows: Rows, number: int, settings: Settings) -> Array:
+    """What the loss of each row is multiplied by before they are added up."""
+    u = jnp.ones(number, settings.dtype) if rows.weights is None else rows.weights
+    u = u if rows.keep is None else jnp.where(rows.keep, u, jnp.zeros_like(u))
+    if settings.reduction == "sum":
+        return u
+    total = _whole(jnp.sum(u), settings.row_axes)
+    return u / jnp.where(total == 0, jnp.ones_like(total), total)
+
+
+def _whole(shares: Any, axes: Any) -> Any:
+    """What the shares of the devices along these axes add up to."""
+    return lax.psum(shares, axes) if axes else shares

@@ -1,0 +1,190 @@
+"""The arrays of a linear loss, what is said about them, and how much of them is worked on at once.
+
+A linear loss has one map from features to logits, or two: a divergence has those of a student and
+of its teacher.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxsoftmax.ops.call import arguments
+from jaxsoftmax.ops.devices.classes import Classes, Here, Names, Spread
+from jaxsoftmax.ops.devices.mesh import CLASSES, ROWS
+
+Reduction = Literal["mean", "sum", "none"]
+
+# ------------------------------------------------------------------------------------------------
+# Arrays; None is an empty pytree
+# ------------------------------------------------------------------------------------------------
+
+
+class Shared(NamedTuple):
+    """What all rows share."""
+
+    kernels: Any  # of each map (D, C)
+    biases: Any  # of each map (C,), or None
+    class_weights: Any = None  # (1, C), or None
+    classes: Any = None  # mask (1, C), or None
+
+
+class Rows(NamedTuple):
+    """What each row has: (..., ·) as given, (N, ·) in the rules."""
+
+    features: Any  # of each map (N, D)
+    labels: Any = None  # (N,) integer, or t (N, C), or None
+    weights: Any = None  # (N,), or None for 1
+    entries: Any = None  # mask (N, C), or None
+    keep: Any = None  # mask (N,): which rows count, whatever they weigh; or None for all
+    admissible: Any = None  # (N, 1): how many classes, of all devices, if the loss needs it
+
+
+def axes_of(shared: Shared, rows: Rows) -> tuple[Shared, Rows]:
+    """A tree like the arrays, of what their axes stand for."""
+    integer = rows.labels is not None and arguments.are_classes(rows.labels)
+    maps = len(shared.kernels)
+    axes = (
+        Shared(((None, CLASSES),) * maps, ((CLASSES,),) * maps, (None, CLASSES), (None, CLASSES)),
+        Rows(
+            features=((ROWS, None),) * maps,
+            labels=(ROWS,) if integer else (ROWS, CLASSES),
+            weights=(ROWS,),
+            entries=(ROWS, CLASSES),
+        ),
+    )
+    there: tuple[Shared, Rows] = jax.tree.map(
+        lambda a, of_a: None if a is None else of_a,
+        (shared, rows),
+        axes,
+        is_leaf=lambda a: a is None,
+    )
+    return there
+
+
+# ------------------------------------------------------------------------------------------------
+# Settings
+# ------------------------------------------------------------------------------------------------
+
+
+class OfLogits(Protocol):
+    """The losses of a block of rows; hashable, and equal where it does the same."""
+
+    @property
+    def can_tile(self) -> bool:
+        """Whether it can be had of some classes at a time."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it needs to know how many classes are admissible."""
+
+    def __call__(
+        self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
+    ) -> tuple[Array, Any]:
+        """The losses (N,), or the shares of this device in them; and statistics, or None."""
+
+    def without_stats(self) -> OfLogits:
+        """The same losses alone."""
+
+
+class Settings(NamedTuple):
+    """What is said about the loss, all of it static."""
+
+    losses: OfLogits
+    dtype: Any  # of the losses
+    reduction: Reduction
+    axis_name: Names | None  # the mesh axes of a surrounding shard_map that spread the classes
+    row_axes: tuple[str, ...] = ()  # and those that spread the rows
+    ignore_index: int | None = None
+
+    @property
+    def classes(self) -> Classes:
+        """Where the classes of a block of logits are."""
+        return Here(1) if self.axis_name is None else Spread(self.axis_name)
+
+    def of_logits(self, logits: tuple[Array, ...], shared: Shared, rows: Rows) -> tuple[Array, Any]:
+        """The losses of a block of rows, and their statistics."""
+        return self.losses(logits, shared, rows, self.classes)
+
+    def without_stats(self) -> Settings:
+        """The same without the statistics of rows."""
+        return self._replace(losses=self.losses.without_stats())
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The mesh axes over which rows or classes are spread."""
+        names = (self.axis_name,) if isinstance(self.axis_name, str) else self.axis_name
+        return (*self.row_axes, *(names or ()))
+
+
+# ------------------------------------------------------------------------------------------------
+# Sizes
+# ------------------------------------------------------------------------------------------------
+
+
+class Tile(NamedTuple):
+    """The size of a block of logits that has some of the classes."""
+
+    rows: int
+    classes: int
+
+
+# Measured on CPU: from 512 rows on the sums of a block, which go to memory, no longer count beside
+# its products, and 64 MiB of logits still come from the same pages in every block. Of fewer than 64
+# rows of all classes each product waits for its kernel; tiles then take half of the time, although
+# they compute the logits twice (docs/performance.md).
+_ROWS = 1024
+_FEW_ROWS = 64
+_FEW_CLASSES = 128  # of a tile
+_BUDGET = 64 << 20
+
+
+class Sizes(NamedTuple):
+    """How much is worked on at once."""
+
+    block_size: int | None
+    memory_budget: int | None
+
+    @classmethod
+    def checked(cls, function: str, block_size: int | None, memory_budget: int | None) -> Sizes:
+        """Sizes in range, or an error that says what the range is."""
+        return cls(
+            _positive(function, "block_size", block_size),
+            _positive(function, "memory_budget", memory_budget),
+        )
+
+    def rows(self, number: int, row_bytes: int) -> int:
+        """Rows in a block: 1024, or as many as the budget holds, but for one at the least.
+
+        Among the sizes from half of that up the one that leaves no rest is preferred, if there is
+        one: a rest makes XLA copy the rows before it.
+        """
+        if self.block_size is not None:
+            return min(self.block_size, max(1, number))
+        most = max(1, min(number, _ROWS, self._budget // max(1, row_bytes)))
+        divisors = (size for size in range(most, most // 2, -1) if number % size == 0)
+        return next(divisors, most)
+
+    def tile(self, number: int, classes: int, dtype: Any) -> Tile | None:
+        """The tile of blocks that have some of the classes, None where enough rows of all fit."""
+        entries = self._budget // jnp.dtype(dtype).itemsize
+        if self.block_size is not None or entries >= classes * min(number, _FEW_ROWS):
+            return None
+        rows = max(1, min(number, _ROWS, entries // _FEW_CLASSES))
+        return Tile(rows, max(1, min(classes, entries // rows)))
+
+    @property
+    def _budget(self) -> int:
+        return _BUDGET if self.memory_budget is None else self.memory_budget
+
+
+def _positive(function: str, name: str, value: int | None) -> int | None:
+    if value is None:
+        return None
+    whole = arguments.number(
+        function, name, value, lambda v: v >= 1 and v == int(v), "a whole number, at least 1"
+    )
+    return int(whole)

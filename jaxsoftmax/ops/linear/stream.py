@@ -1,0 +1,182 @@
+r"""Work on rows, block by block, so that what is as long as rows × classes never exists at once.
+
+Notation   f a function of shared arguments a and of rows x, which gives sums S and rows y:
+           (S, y) = stream(a, x),  S = Σ_blocks S_k,  (S_k, y_k) = f(a, x_k)
+JVP        the stream of the JVP of f
+VJP        the stream of the VJP of f: ā is among its sums, x̄ among its rows
+Saved      a, x: each block is computed again, so no mode and no order holds more than one
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxsoftmax.autodiff import custom_rules
+from jaxsoftmax.autodiff.varying import Axes, varying_axes, zeros_varying
+from jaxsoftmax.ops.row.exponentials import wide
+
+# (shared, rows) -> (sums, rows); hashable, and equal where it does the same.
+Body = Callable[[Any, Any], tuple[Any, Any]]
+
+
+@custom_rules
+def stream(shared: Any, rows: Any, *, body: Body, size: int) -> tuple[Any, Any]:
+    """`body` of all rows, `size` of them at a time: its sums added up, its rows joined.
+
+    A number of rows that `size` does not divide leaves a last, shorter block, which is compiled for
+    itself: nothing is padded.
+
+    Args:
+      shared: a pytree of arrays, the same in every block.
+      rows: a pytree of arrays with the rows in front, any number of which `body` takes.
+      body: `body(shared, rows) -> (sums, rows)`.
+      size: rows in a block.
+    """
+    number = jax.tree.leaves(rows)[0].shape[0]
+    if number <= size:
+        return body(shared, rows)
+    count, rest = divmod(number, size)
+    split = count * size
+    head = jax.tree.map(lambda a: a[:split], rows)
+    sums, results = _scan(
+        lambda block: body(shared, block), head, count, varying_axes((shared, rows))
+    )
+    if rest:
+        last_sums, last = body(shared, jax.tree.map(lambda a: a[split:], rows))
+        sums = jax.tree.map(jnp.add, sums, last_sums)
+        results = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), results, last)
+    return sums, results
+
+
+# The places from which a block takes neighbouring rows, at most.
+_PLACES = 64
+
+
+def _scan(at: Callable[[Any], Any], rows: Any, count: int, axes: Axes) -> tuple[Any, Any]:
+    """`at` of `count` blocks.
+
+    A block takes as many neighbouring rows from each of several places, a power of two. Of rows on
+    that many devices each block then has some of each, where one run of neighbours would have to be
+    moved from the device whose turn it is; and single rows would touch all pages of memory in every
+    block.
+    """
+    number = jax.tree.leaves(rows)[0].shape[0]
+    places = math.gcd(number // count, _PLACES)
+    blocks = jax.tree.map(lambda a: a.reshape(places, count, -1, *a.shape[1:]), rows)
+
+    def block(i: Any) -> Any:
+        def of(a: Array) -> Array:
+            part: Array = lax.dynamic_index_in_dim(a, i, 1, keepdims=False)
+            return part.reshape(-1, *a.shape[3:])
+
+        return jax.tree.map(of, blocks)
+
+    def step(i: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        def put(a: Array, b: Array) -> Array:
+            part = b.reshape(places, -1, *b.shape[1:])
+            joined: Array = lax.dynamic_update_index_in_dim(a, part, i, 1)
+            return joined
+
+        sums, results = at(block(i))
+        return jax.tree.map(jnp.add, carry[0], sums), jax.tree.map(put, carry[1], results)
+
+    def zeros(a: Any) -> Any:
+        return zeros_varying(a.shape, a.dtype, axes)
+
+    def places_of(a: Any) -> Any:
+        shape = (places, count, a.shape[0] // places, *a.shape[1:])
+        return zeros_varying(shape, a.dtype, axes)
+
+    sums, results = jax.eval_shape(at, block(0))
+    carry = jax.tree.map(zeros, sums), jax.tree.map(places_of, results)
+    sums, results = lax.fori_loop(0, count, step, carry)
+    return sums, jax.tree.map(lambda a: a.reshape(-1, *a.shape[3:]), results)
+
+
+# ------------------------------------------------------------------------------------------------
+# The rules
+# ------------------------------------------------------------------------------------------------
+
+
+def moving_leaves(
+    tree: Any, moves: Any, function: Callable[..., Any]
+) -> tuple[list[Any], Callable[..., Any]]:
+    """The leaves of `tree` that move, and `function` of these alone.
+
+    `moves` is a tree with a bool, or None, in the place of each leaf.
+    """
+    leaves = jax.tree.leaves(tree, is_leaf=_is_none)
+    kind: Any = jax.tree.structure(tree, is_leaf=_is_none)
+    there = [i for i, one in enumerate(kind.flatten_up_to(moves)) if one]
+
+    def of(*values: Any) -> Any:
+        moved = dict(zip(there, values, strict=True))
+        return function(*kind.unflatten([moved.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+    return [leaves[i] for i in there], of
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tangent:
+    """The JVP of `body`; each argument is a pair of values and tangents, None where these are 0."""
+
+    body: Body
+
+    def __call__(self, shared: Any, rows: Any) -> tuple[Any, Any]:
+        (a, a_dot), (x, x_dot) = shared, rows
+        moves = jax.tree.map(lambda dot: dot is not None, (a_dot, x_dot), is_leaf=_is_none)
+        values, of = moving_leaves((a, x), moves, self.body)
+        out: tuple[Any, Any] = jax.jvp(of, values, jax.tree.leaves((a_dot, x_dot)))[1]
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cotangent:
+    """The VJP of `body`; each argument is a pair, of values and of cotangents of its results."""
+
+    body: Body
+    moves: tuple[Any, Any]
+
+    def __call__(self, shared: Any, rows: Any) -> tuple[Any, Any]:
+        (a, sums_bar), (x, rows_bar) = shared, rows
+        values, of = moving_leaves((a, x), self.moves, self.body)
+        bars = iter(jax.vjp(of, *values)[1]((sums_bar, rows_bar)))
+        a_bar, x_bar = jax.tree.map(
+            lambda moves: next(bars) if moves else None, self.moves, is_leaf=_is_none
+        )
+        return jax.tree.map(wide, a_bar), x_bar
+
+
+def _is_none(x: Any) -> bool:
+    return x is None
+
+
+def _fwd(shared: Any, rows: Any, *, body: Body, size: int, perturbed: Any) -> tuple[Any, Any]:
+    return stream(shared, rows, body=body, size=size), (shared, rows)
+
+
+def _jvp(saved: Any, a_dot: Any, x_dot: Any, *, body: Body, size: int, perturbed: Any) -> Any:
+    shared, rows = saved
+    return stream((shared, a_dot), (rows, x_dot), body=_Tangent(body), size=size)
+
+
+def _vjp(saved: Any, bar: Any, *, body: Body, size: int, perturbed: Any) -> tuple[Any, ...]:
+    shared, rows = saved
+    bars = stream((shared, bar[0]), (rows, bar[1]), body=_Cotangent(body, perturbed), size=size)
+    of_arguments: tuple[Any, ...] = jax.tree.map(like, saved, bars, is_leaf=_is_none)
+    return of_arguments
+
+
+def like(x: Any, bar: Any) -> Any:
+    """A cotangent in the dtype of what it is one of; None stays None."""
+    return None if bar is None else bar.astype(x.dtype)
+
+
+stream.defrules(_fwd, _jvp, _vjp, symbolic_zeros=True)
