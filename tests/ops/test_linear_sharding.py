@@ -109,9 +109,9 @@ def collectives(mesh, layout, loss=loss):
     return [(m[2], re.findall(r"\w+\[[\d,]*\]", m[1])) for m in re.finditer(found, text)]
 
 
-# Of a step: the gradients, each once; and in a block of 8 rows the maximum and the sums of a row.
-# The mean adds scalars.
-BLOCK = ["f32[8,1]", "f32[8,4]"]
+# Of a step: the gradients, each once; and in a block of 8 rows the maximum with the logit of the
+# label, and the sums of a row. The mean adds scalars.
+BLOCK = ["f32[8,2]", "f32[8,3]"]
 MOVED = {
     "rows": ({"all-reduce"}, ["f32[16]", "f32[8,16]"]),
     "classes": ({"all-reduce"}, [*BLOCK, "f32[64,8]"]),
