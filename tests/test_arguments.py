@@ -14,7 +14,6 @@ from jaxsoftmax import (
     logsumexp,
     softmax,
     softmax_cross_entropy,
-    softmax_jacobian,
 )
 from jaxsoftmax import softmax_cross_entropy_with_integer_labels as integer_ce
 
