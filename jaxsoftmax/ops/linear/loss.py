@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -10,12 +11,15 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import PartitionSpec
 
+from jaxsoftmax.autodiff import differentiates_as, scaled
 from jaxsoftmax.autodiff.varying import varying
 from jaxsoftmax.ops.call.options import counted
 from jaxsoftmax.ops.devices import mesh
+from jaxsoftmax.ops.row.label import nan_where
 
 from .problem import Rows, Settings, Shared, Sizes, axes_of
 from .rules import row_losses, total_loss
+from .stats import of_those
 
 
 def linear_loss(shared: Shared, rows: Rows, settings: Settings, sizes: Sizes) -> tuple[Array, Any]:
@@ -46,7 +50,8 @@ def _on_this_device(
     number, maps = math.prod(batch), len(shared.kernels)
     rows = jax.tree.map(lambda a: a.reshape(number, *a.shape[len(batch) :]), rows)
     shared, rows = varying((shared, rows), settings.axes)
-    rows = _counted(shared, rows, settings)
+    usable, given = _usable(rows), rows.weights
+    rows = _counted(shared, rows, usable, settings)
     may_tile = settings.axis_name is None and not mesh.is_automatic(
         *jax.tree.leaves((shared, rows))
     )
@@ -57,16 +62,23 @@ def _on_this_device(
     }
     if settings.reduction == "none":
         losses, stats = row_losses(shared, rows, **how)
+        if usable is not None:
+            losses = losses + _zero(usable, given)
         loss = _whole(losses, settings.axis_name).reshape(batch)
     else:
         rows = rows._replace(weights=_shares(rows, number, settings))
         total, stats = total_loss(shared, rows, **how)
+        if usable is not None:
+            total = total + jnp.sum(_zero(usable, given))
         loss = _whole(total, settings.axes)
-    stats = _whole(stats, settings.axis_name)
+    if stats is not None:
+        counts = counted(rows.labels, None, rows.keep, None if given is None else given != 0)
+        stats = _whole(stats, settings.axis_name)
+        stats = stats if counts is None else of_those(stats, counts)
     return loss, jax.tree.map(lambda a: a.reshape(batch), stats)
 
 
-def _counted(shared: Shared, rows: Rows, settings: Settings) -> Rows:
+def _counted(shared: Shared, rows: Rows, usable: Array | None, settings: Settings) -> Rows:
     """The rows, and which of them count."""
     mask, alive, count = shared.classes if rows.entries is None else rows.entries, None, None
     if mask is not None:
@@ -75,8 +87,31 @@ def _counted(shared: Shared, rows: Rows, settings: Settings) -> Rows:
         number = varying(number, settings.axes)
         alive = number > 0
         count = number.astype(settings.dtype)[:, None] if settings.losses.counts else None
-    keep = counted(rows.labels, settings.ignore_index, alive)
+    keep = counted(rows.labels, settings.ignore_index, alive, usable)
     return rows._replace(keep=keep, admissible=count)
+
+
+def _usable(rows: Rows) -> Array | None:
+    """Rows that weigh something, or have finite features: 0 times any others would be NaN.
+
+    What weighs nothing is not left out for that alone. Its weight may be differentiated.
+    """
+    if rows.weights is None:
+        return None
+    finite = [jnp.all(jnp.isfinite(features), 1) for features in rows.features]
+    usable: Array = (rows.weights != 0) | functools.reduce(jnp.logical_and, finite)
+    return usable
+
+
+def _none_at_zero(usable: Array, weights: Array) -> Array:
+    return scaled(nan_where(~usable, weights.dtype), weights)
+
+
+@differentiates_as(_none_at_zero)
+def _zero(usable: Array, weights: Array) -> Array:
+    """0, whose derivative in the weight of a row that cannot be used is NaN, as its loss is."""
+    del usable
+    return jnp.zeros_like(weights)
 
 
 def _shares(rows: Rows, number: int, settings: Settings) -> Array:

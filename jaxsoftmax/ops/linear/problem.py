@@ -39,7 +39,7 @@ class Rows(NamedTuple):
     labels: Any = None  # (N,) integer, or t (N, C), or None
     weights: Any = None  # (N,), or None for 1
     entries: Any = None  # mask (N, C), or None
-    keep: Any = None  # mask (N,): which rows count, whatever they weigh; or None for all
+    keep: Any = None  # mask (N,): which rows count, or None for all
     admissible: Any = None  # (N, 1): how many classes, of all devices, if the loss needs it
 
 

@@ -12,8 +12,8 @@ Work       A product is 2NDC flops. Evaluation: Z. Total with derivatives: Z, an
            they are asked for. Rows: the same, and Z once more.
 Order 2    by differentiating the gradient, block by block. Z is linear, so a Hessian product in
            (W, b) is that of the Gauss-Newton matrix: Ż = F Ẇ + ḃ,  Ġ = diag(u) H Ż,  Fᵀ Ġ.
-Edges      A row that is not kept is 0 in everything, whatever its features; so is one that weighs
-           nothing, but for the derivative in its weight, which is its loss.
+Edges      A row that is not kept is 0 in everything, whatever its features. One that weighs
+           nothing is kept: it adds 0, and derivatives in its weight are those of the formula.
 Devices    Where the classes are spread over a mesh axis, W, b, t and w are those of this device,
            and every loss is its share: they add up to the loss, and gradients in what the devices
            have in common add up as well.
@@ -26,7 +26,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxsoftmax.autodiff import custom_rules, scaled
 
@@ -44,7 +44,7 @@ from .tiles import tiled
 def _stream_losses(
     shared: Shared, rows: Rows, settings: Settings, size: int, tile: Tile | None
 ) -> Losses:
-    """L of every row that is kept, whatever it weighs."""
+    """L of every row."""
     body, size = tiled(BlockLosses(settings), shared, rows, size, tile)
     losses: Losses = stream(shared, rows._replace(weights=None), body=body, size=size)[1]
     return losses
@@ -53,24 +53,16 @@ def _stream_losses(
 def _stream_gradients(
     shared: Shared, rows: Rows, asked: Any, settings: Settings, size: int, tile: Tile | None
 ) -> tuple[Losses, tuple[Shared, Rows]]:
-    """L of every row that weighs something, and the gradient of Σ u L in what is asked for."""
+    """L of every row, and the gradient of Σ u L in what is asked for."""
     asked = asked[0], asked[1]._replace(weights=None)
     body, size = tiled(BlockGradients(settings, asked), shared, rows, size, tile)
-    of_shared, (losses, of_rows) = stream(shared, weighing(rows), body=body, size=size)
+    of_shared, (losses, of_rows) = stream(shared, rows, body=body, size=size)
     kernels = tuple(
         bar.T if bar is not None and lies(kernel) else bar
         for bar, kernel in zip(of_shared.kernels, shared.kernels, strict=True)
     )
     bars = of_shared._replace(kernels=kernels), of_rows
     return losses, jax.tree.map(like, (shared, rows), bars, is_leaf=lambda x: x is None)
-
-
-def weighing(rows: Rows) -> Rows:
-    """The rows, those that weigh nothing left out: what they have may be NaN."""
-    if rows.weights is None:
-        return rows
-    counts = rows.weights != 0
-    return rows._replace(keep=counts if rows.keep is None else counts & rows.keep)
 
 
 def _times(losses: Array, weights: Array | None) -> Array:
@@ -87,7 +79,7 @@ def row_losses(
     shared: Shared, rows: Rows, *, settings: Settings, size: int, tile: Tile | None
 ) -> Losses:
     """u L of every row, (N,), in float32 or wider, and what else the rows tell."""
-    losses, stats = _stream_losses(shared, weighing(rows), settings, size, tile)
+    losses, stats = _stream_losses(shared, rows, settings, size, tile)
     return _times(losses, rows.weights), stats
 
 
@@ -100,17 +92,15 @@ def _rows_jvp(
 ) -> tuple[Array, Any]:
     shared, rows = saved
     bare = settings.without_stats()
-    of_weights = perturbed[1].weights
     terms = []
     moves = perturbed[0], perturbed[1]._replace(weights=None)
     if any(jax.tree.leaves(moves)):
-        given = weighing(rows)
         values, of = moving_leaves(
-            (shared, given), moves, lambda a, x: _stream_losses(a, x, bare, **how)[0]
+            (shared, rows), moves, lambda a, x: _stream_losses(a, x, bare, **how)[0]
         )
         tangents = jax.tree.leaves((dots[0], dots[1]._replace(weights=None)))
         terms.append(_times(jax.jvp(of, values, tangents)[1], rows.weights))
-    if of_weights:
+    if perturbed[1].weights:
         losses = _stream_losses(shared, rows, bare, **how)[0]
         terms.append(scaled(losses, dots[1].weights.astype(losses.dtype)))
     losses_dot = functools.reduce(jnp.add, terms)
@@ -121,12 +111,15 @@ def _rows_vjp(
     saved: Any, out_bar: tuple[Array, Any], *, settings: Settings, perturbed: Any, **how: Any
 ) -> tuple[Any, ...]:
     (shared, rows), bar = saved, out_bar[0]
-    bare = settings.without_stats()
     # Where the cotangent is 0 nothing is asked for, so nothing comes back, not even NaN.
-    weighed = rows._replace(weights=_times(bar, rows.weights))
-    _, (shared_bar, rows_bar) = _stream_gradients(shared, weighed, perturbed, bare, **how)
+    asked = bar != 0
+    weighed = rows._replace(
+        weights=_times(bar, rows.weights), keep=asked if rows.keep is None else asked & rows.keep
+    )
+    (losses, _), (shared_bar, rows_bar) = _stream_gradients(
+        shared, weighed, perturbed, settings.without_stats(), **how
+    )
     if perturbed[1].weights:
-        losses = _stream_losses(shared, rows, bare, **how)[0]
         rows_bar = rows_bar._replace(weights=scaled(losses, bar).astype(rows.weights.dtype))
     return shared_bar, rows_bar
 
@@ -154,12 +147,6 @@ def _total_gradients(
     (losses, stats), bars = _stream_gradients(shared, rows, perturbed, settings, **how)
     total = jnp.sum(_times(losses, rows.weights))
     if perturbed[1].weights:
-        missing = rows.weights == 0
-        losses = lax.cond(
-            jnp.any(missing),
-            lambda: _stream_losses(shared, rows, settings.without_stats(), **how)[0],
-            lambda: losses,
-        )
         bars = bars[0], bars[1]._replace(weights=losses.astype(rows.weights.dtype))
     return (total, stats), bars
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -61,16 +62,17 @@ def loss_stats(x: Array, labels: Array, keep: Array | None, classes: Classes) ->
         nll = label_loss(x, labels, None, None, keep, classes=classes, z_loss=0.0)
     else:
         nll = cross_entropy(lax.stop_gradient(labels).astype(x.dtype))
-    prediction = classes.argmax(x, row.max).astype(jnp.int32)
-    if keep is not None:
-        prediction = jnp.where(keep, prediction, jnp.full_like(prediction, -1))
-    s, log_prob, entropy = (
-        zero_where_dropped(value, keep)
-        for value in (
-            classes.first(row.max + row.excess),
-            -nll,
-            cross_entropy(exponentials(x, row.max) / row.total),
-        )
+    found = (
+        classes.first(row.max + row.excess),
+        -nll,
+        classes.first(classes.argmax(x, row.max).astype(jnp.int32)),
+        cross_entropy(exponentials(x, row.max) / row.total),
     )
-    found = s, log_prob, classes.first(prediction), entropy
     return LossStats(*(lax.stop_gradient(value[:, 0]) for value in found))
+
+
+def of_those(stats: LossStats, counts: Array) -> LossStats:
+    """The statistics of the rows that count, and of the others that they are left out."""
+    nothing = LossStats(*jax.tree.map(jnp.zeros_like, stats))
+    nothing = nothing._replace(prediction=jnp.full_like(stats.prediction, -1))
+    return LossStats(*(jnp.where(counts, a, b) for a, b in zip(stats, nothing, strict=True)))
