@@ -73,8 +73,8 @@ def _on_this_device(
         loss = _whole(total, settings.axes)
     if stats is not None:
         counts = counted(rows.labels, None, rows.keep, None if given is None else given != 0)
+        stats = stats if counts is None else of_those(stats, counts, settings.classes)
         stats = _whole(stats, settings.axis_name)
-        stats = stats if counts is None else of_those(stats, counts)
     return loss, jax.tree.map(lambda a: a.reshape(batch), stats)
 
 

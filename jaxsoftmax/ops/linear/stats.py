@@ -71,8 +71,9 @@ def loss_stats(x: Array, labels: Array, keep: Array | None, classes: Classes) ->
     return LossStats(*(lax.stop_gradient(value[:, 0]) for value in found))
 
 
-def of_those(stats: LossStats, counts: Array) -> LossStats:
-    """The statistics of the rows that count, and of the others that they are left out."""
+def of_those(stats: LossStats, counts: Array, classes: Classes) -> LossStats:
+    """The statistics of the rows that count, or shares in them; the others are left out."""
     nothing = LossStats(*jax.tree.map(jnp.zeros_like, stats))
-    nothing = nothing._replace(prediction=jnp.full_like(stats.prediction, -1))
+    no_class = jnp.full_like(stats.prediction, -1)
+    nothing = nothing._replace(prediction=classes.first(no_class))
     return LossStats(*(jnp.where(counts, a, b) for a, b in zip(stats, nothing, strict=True)))
