@@ -144,19 +144,38 @@ def test_derivatives_in_the_weights_of_rows_that_weigh_nothing(
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("reduction", ["sum", "mean", "none"])
 def test_nan_in_a_row_that_weighs_nothing_spoils_its_own_entry_alone(reduction: str) -> None:
     features = np.float32(F)
     features[1, 0] = NAN
     args = features, np.float32(W), np.int32(Y)
 
     def loss(w: Any, u: Any) -> Any:
-        return linear_softmax_cross_entropy(features, w, args[2], weights=u, reduction=reduction)
+        losses = linear_softmax_cross_entropy(features, w, args[2], weights=u, reduction=reduction)
+        return jnp.sum(losses)
 
     value, (w_bar, u_bar) = jax.value_and_grad(loss, (0, 1))(args[1], np.float32(U))
     assert np.isfinite(value)
     assert np.all(np.isfinite(w_bar))
     assert np.array_equal(np.isnan(u_bar), np.arange(N) == 1)
+
+
+def test_a_row_that_is_not_asked_for_spoils_nothing() -> None:
+    """The caller selects afterwards: the cotangent of a row of NaN is 0."""
+    features = np.float32(F)
+    features[1, 0] = NAN
+    asked = np.arange(N) != 1
+
+    def loss(w: Any) -> Any:
+        losses = linear_softmax_cross_entropy(features, w, np.int32(Y), reduction="none")
+        return jnp.sum(jnp.where(asked, losses, 0))
+
+    def without(w: Any) -> Any:
+        rest = np.float32(F)[asked], w, np.int32(Y)[asked]
+        return linear_softmax_cross_entropy(*rest, reduction="sum")
+
+    w = np.float32(W)
+    np.testing.assert_allclose(jax.grad(loss)(w), jax.grad(without)(w), rtol=1e-5, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -196,6 +215,11 @@ def test_a_label_outside_that_is_a_constant_under_jit_is_nan(label: int) -> None
 def test_an_entry_of_weight_0_has_no_part(mode: Callable[..., Any], poison: float) -> None:
     gradient = mode(lambda a: logsumexp(a, b=array(1, 0)))(array(0, poison))
     np.testing.assert_array_equal(gradient, [1, 0])
+
+
+def test_the_derivative_in_a_weight_of_0_of_what_is_larger_than_the_rest() -> None:
+    gradient = jax.jit(jax.grad(lambda b: logsumexp(array(0, 3), b=b)))(array(1, 0))
+    np.testing.assert_allclose(gradient, [1, np.exp(3)], rtol=1e-6)
 
 
 def test_a_row_masked_throughout_has_no_derivative() -> None:

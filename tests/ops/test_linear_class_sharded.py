@@ -184,6 +184,25 @@ def test_confident_rows_keep_their_last_bits():
     np.testing.assert_allclose(w_bar_dot, [[-others.sum(), *others]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("second", [1, 2])
+def test_two_sure_classes_share_the_probability_on_any_devices(second):
+    """Half each, on one device or on two: neither is likelier than all others together."""
+    features, kernel = jnp.ones((1, 1)), jnp.zeros((1, 4)).at[0, jnp.array([0, second])].set(60)
+    targets = jnp.array([[0.1, 0.2, 0.3, 0.4]])
+
+    def local(features, kernel):
+        own = jax.lax.dynamic_slice_in_dim(targets, jax.lax.axis_index("model") * 2, 2, axis=1)
+        return jax.grad(
+            lambda w: linear_softmax_cross_entropy(features, w, own, axis_name="model")
+        )(kernel)
+
+    spec = P(None, "model")
+    mesh = mesh_of(AxisType.Auto, model=2)
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=(P(), spec), out_specs=spec)
+    p = jnp.zeros((1, 4)).at[0, jnp.array([0, second])].set(0.5)
+    np.testing.assert_allclose(jax.jit(mapped)(features, kernel), p - targets, rtol=1e-6)
+
+
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_edges_are_those_of_one_device(check_vma):
     """Labels that are no class, NaN, and a device whose classes are all impossible."""
