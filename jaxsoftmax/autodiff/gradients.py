@@ -40,10 +40,11 @@ def scaled(g: Array, b: Array) -> Array:
 
     Where a cotangent is 0 nothing is asked for, and where a weight is 0 nothing is there. The
     derivative is that of the product all the same, g at b = 0, in every order: ġ b + g ḃ, each of
-    these again 0 where its second factor is.
+    these again 0 where its second factor is. A factor may have length 1 where the other has more,
+    or be a scalar.
     """
-    shape = jnp.broadcast_shapes(g.shape, b.shape)
-    return _scaled(jnp.broadcast_to(g, shape), jnp.broadcast_to(b, shape))
+    out: Array = _scaled(g, b)
+    return out
 
 
 @jax.custom_jvp
@@ -68,11 +69,19 @@ def _scaled_dot(factors: Any, dots: Any, *, moves: tuple[bool, ...]) -> list[Arr
 
 def _scaled_bars(factors: Any, bars: Any, *, moves: tuple[bool, ...]) -> list[Array]:
     (g, b), (bar,) = factors, bars
-    both = (_scaled(bar, b), _scaled(g, bar))
+    both = _sum_to(g.shape, _scaled(bar, b)), _sum_to(b.shape, _scaled(g, bar))
     return [x for x, moves_too in zip(both, moves, strict=True) if moves_too]
 
 
 _scaled.defjvp(_scaled_jvp, symbolic_zeros=True)
+
+
+def _sum_to(shape: tuple[Any, ...], x: Array) -> Array:
+    """The sum over what `shape` has with length 1 and `x` has not, or over all for a scalar."""
+    if not shape:
+        return jnp.sum(x)
+    axes = tuple(i for i, (one, n) in enumerate(zip(shape, x.shape, strict=True)) if one != n)
+    return jnp.sum(x, axes, keepdims=True) if axes else x
 
 
 def moving(tangent: Any) -> bool:
@@ -118,7 +127,8 @@ def gradient_rules(
             if g is None or dot is None:
                 return None
             wide = _wide(g.dtype, saved.of.loss_dtype)
-            return _sum_to(saved.of, scaled(g.astype(wide), dot.astype(wide)))
+            terms = _sum_to(saved.of.loss, scaled(g.astype(wide), dot.astype(wide)))
+            return terms.astype(saved.of.loss_dtype)
 
         terms = jax.tree.leaves(jax.tree.map(term, saved.gradients, dots, is_leaf=_is_none))
         loss_dot = functools.reduce(jnp.add, terms)
@@ -149,15 +159,6 @@ def _wide(a: Any, b: Any) -> Any:
 
 def _is_none(x: Any) -> bool:
     return x is None
-
-
-def _sum_to(of: _Types, terms: Array) -> Array:
-    """The sum over what the loss has with length 1 and its argument has not."""
-    if not of.loss:
-        return jnp.sum(terms).astype(of.loss_dtype)
-    pairs = zip(of.loss, terms.shape, strict=True)
-    axes = tuple(i for i, (one, n) in enumerate(pairs) if one == 1 and n != 1)
-    return jnp.sum(terms, axes, keepdims=True).astype(of.loss_dtype)
 
 
 # ------------------------------------------------------------------------------------------------

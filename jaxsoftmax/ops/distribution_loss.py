@@ -57,6 +57,7 @@ def _textbook(
 ) -> tuple[Array, Array, Array, Array]:
     """L, and g = T p - t + 2λ s p."""
     _, _, m, scale = value
+    m = xla.stored(m)
     loss = distribution_loss(x, t, keep, classes=classes, z_loss=z_loss)
     x, t = (zero_where_dropped(value, keep) for value in (x, t))
     (mass,) = classes.sums(t)

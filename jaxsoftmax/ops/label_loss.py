@@ -89,6 +89,7 @@ def _textbook(
 ) -> tuple[Array, Array, Array, Array]:
     """L, and g = T p - t + 2λ s p."""
     _, _, m, scale = value
+    m = xla.stored(m)
     loss = label_loss(x, label, beta, alpha, keep, classes=classes, z_loss=z_loss)
     x = zero_where_dropped(x, keep)
     t = is_class(classes.own(label, x), x, classes.axis).astype(m.dtype)

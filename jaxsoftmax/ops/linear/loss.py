@@ -98,8 +98,14 @@ def _usable(rows: Rows) -> Array | None:
     """
     if rows.weights is None:
         return None
-    finite = [jnp.all(jnp.isfinite(features), 1) for features in rows.features]
-    usable: Array = (rows.weights != 0) | functools.reduce(jnp.logical_and, finite)
+    weigh = rows.weights != 0
+
+    def look() -> Array:
+        finite = [jnp.all(jnp.isfinite(features), 1) for features in rows.features]
+        found: Array = weigh | functools.reduce(jnp.logical_and, finite)
+        return found
+
+    usable: Array = lax.cond(jnp.all(weigh), lambda: weigh, look)
     return usable
 
 
