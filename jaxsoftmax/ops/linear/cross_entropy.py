@@ -122,8 +122,8 @@ def linear_softmax_cross_entropy(
         not sum to 1 and are differentiated as well. An integer that is no class makes the
         loss and the gradient of its row NaN.
       bias: b `(C,)`, or None.
-      weights: of the rows, broadcastable to `(...)`, or None for 1. A row of weight 0 is left out:
-        it contributes exactly 0 to everything, whatever its features.
+      weights: of the rows, broadcastable to `(...)`, or None for 1. A row of weight 0 adds 0 to
+        everything, whatever its features; the derivative in its weight is its loss.
       reduction: "mean" divides by the summed weight of the rows that count, and is 0 if none does;
         "sum"; or "none".
       where: boolean, broadcastable to `(..., C)`: the classes that exist. A row with none left does

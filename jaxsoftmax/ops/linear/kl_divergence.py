@@ -4,9 +4,9 @@ Notation   student: features F, kernel W, bias b, logits x = (F W + b) / T;
            teacher: the same with primes, logits x'; p = softmax(x), ℓ = log p; T temperature.
 Primal     L = T² Σ p'∘(ℓ' - ℓ) = T² (CE(p', x) - CE(p', x')), of every row
 Gradient   ∂L/∂x = T² (p - p'),   ∂L/∂x' = T² p'∘(d - Σ p'∘d),  d = ℓ' - ℓ
-JVP, VJP   of each block: the rules of the losses, of softmax and of the products, chained
-Saved      the arguments: neither side's logits exist for more than one block of rows
-Edges      A row of weight 0 contributes 0 to everything, whatever its features.
+JVP, VJP   those of `rules`; of a block, the rules of log-softmax, softmax and the products, chained
+Saved      as in `rules`: neither side's logits exist for more than one block of rows
+Edges      as in `rules`. A class that the teacher rules out has no part.
 Source     Hinton, Vinyals & Dean, arXiv:1503.02531, section 2
 """
 
@@ -65,7 +65,8 @@ def linear_softmax_kl_divergence(
       bias: of the student, `(C,)`, or None. A class that is -inf here must be so for the teacher.
       teacher_bias: `(C,)`, or None.
       temperature: T > 0, divides the logits of both.
-      weights: of the rows, broadcastable to `(...)`, or None for 1. A row of weight 0 is left out.
+      weights: of the rows, broadcastable to `(...)`, or None for 1. A row of weight 0 adds 0 to
+        everything; the derivative in its weight is its divergence.
       reduction: "mean" divides by the summed weight, and is 0 if there is none; "sum"; or "none".
       axis_name: inside `jax.shard_map`, the mesh axis (or several, as a tuple) that spreads the
         classes: both kernels and biases are then those of the device. See
