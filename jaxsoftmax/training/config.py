@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from .data import Source
 from .schema import Count, NonNegative, Table
-from .solvers import Optimizer
+from .solvers.optimizers import Optimizer
 
 Key = tuple[str, ...]  # ("optimizer", "schedule", "name") is optimizer.schedule.name
 

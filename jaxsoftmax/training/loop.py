@@ -14,7 +14,7 @@ import optax
 from .config import RunConfig
 from .errors import InputError, RunFailedError
 from .model import Params, Rows, Scores, objective, scores
-from .schedules import Horizon
+from .solvers.schedules import Horizon
 
 Batch = tuple[Rows, jax.Array | None]  # rows, and their weights where some do not count
 

@@ -10,7 +10,7 @@ import optax.contrib
 from pydantic import Field
 
 from .schedules import Constant, Horizon, Schedule
-from .schema import Count, Decay, NonNegative, Positive, Table
+from ..schema import Count, Decay, NonNegative, Positive, Table
 
 
 class FirstOrder(Table):

@@ -11,14 +11,14 @@ import optax
 import pytest
 from pydantic import TypeAdapter
 
-from jaxsoftmax.training import solvers
-from jaxsoftmax.training.schedules import Horizon, Schedule
+from jaxsoftmax.training.solvers import optimizers
+from jaxsoftmax.training.solvers.schedules import Horizon, Schedule
 
 pytestmark = pytest.mark.default_modes  # optax promotes types inside its rules
 
 OPTIMIZERS = {
     get_args(model.model_fields["name"].annotation)[0]: model
-    for model in get_args(get_args(solvers.Optimizer)[0])
+    for model in get_args(get_args(optimizers.Optimizer)[0])
 }
 HORIZON = Horizon(steps_per_epoch=1, steps=8)
 OTHER = {
@@ -29,7 +29,7 @@ OTHER = {
     "eps": 0.5,
     "initial_accumulator": 0.7,
 }
-SHARED = set(solvers.FirstOrder.model_fields)  # built by one function; tried on one optimiser
+SHARED = set(optimizers.FirstOrder.model_fields)  # built by one function; tried on one optimiser
 REFERENCES = {
     "sgd": optax.sgd(0.1),
     "momentum": optax.sgd(0.1, momentum=0.9),
@@ -48,7 +48,7 @@ REFERENCES = {
 
 
 def model(table):
-    return TypeAdapter(solvers.Optimizer).validate_json(json.dumps(table))
+    return TypeAdapter(optimizers.Optimizer).validate_json(json.dumps(table))
 
 
 def first_order(name, **options):
