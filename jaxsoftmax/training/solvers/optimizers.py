@@ -9,8 +9,9 @@ import optax
 import optax.contrib
 from pydantic import Field
 
+from jaxsoftmax.training.schema import Count, Decay, NonNegative, Positive, Table
+
 from .schedules import Constant, Horizon, Schedule
-from ..schema import Count, Decay, NonNegative, Positive, Table
 
 
 class FirstOrder(Table):

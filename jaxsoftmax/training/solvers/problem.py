@@ -1,4 +1,4 @@
-"""What a solver minimises: the weighted mean cross-entropy of a linear classifier with an L2 penalty.
+"""What a solver minimises: the mean cross-entropy of a linear classifier with an L2 penalty.
 
     f(W, b) = Σ_i u_i CE(x_i W + b, y_i) / Σ_i u_i  +  ½ Σ_d λ_d ‖W_d‖²
 

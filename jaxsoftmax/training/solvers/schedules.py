@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 import optax
 from pydantic import Field, model_validator
 
-from ..schema import Count, Factor, NonNegative, Positive, Share, Table
+from jaxsoftmax.training.schema import Count, Factor, NonNegative, Positive, Share, Table
 
 Floor = Annotated[float, Field(ge=0, le=1)]
 
