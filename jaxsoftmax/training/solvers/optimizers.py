@@ -9,16 +9,20 @@ import optax
 import optax.contrib
 from pydantic import Field
 
-from jaxsoftmax.training.schema import Count, Decay, NonNegative, Positive, Table
+from jaxsoftmax.training.schema import Count, Decay, NonNegative, Positive, Section
 
 from .schedules import Constant, Horizon, Schedule
 
 
-class FirstOrder(Table):
+class FirstOrder(Section):
     """What every optimiser that follows a (mini-batch) gradient shares."""
 
     needs_full_batch: ClassVar[bool] = False
 
+    epochs: Count = Field(description="How often all training rows are seen.")
+    batch_size: Count | None = Field(
+        default=None, description="Rows per step; all training rows when left out."
+    )
     learning_rate: Positive
     schedule: Schedule = Constant(name="constant")
     clip_norm: Positive | None = None
@@ -154,12 +158,16 @@ class Muon(FirstOrder):
         )
 
 
-class Lbfgs(Table):
-    """Limited-memory BFGS with a zoom line search; one step an epoch, on all training rows."""
+class Lbfgs(Section):
+    """Limited-memory BFGS with a zoom line search; every step sees all training rows."""
 
     needs_full_batch: ClassVar[bool] = True
 
     name: Literal["lbfgs"]
+    tolerance: NonNegative = Field(
+        default=1e-5, description="Converged where no entry of the gradient is above this."
+    )
+    max_iterations: Count = 200
     memory_size: Count = 10
     line_search_steps: Count = 20
 

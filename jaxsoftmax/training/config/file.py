@@ -10,9 +10,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .config import TAGS, Key, RunConfig, known_keys
-from .config_errors import line
-from .errors import InputError
+from jaxsoftmax.training.errors import InputError
+
+from .errors import line
+from .keys import TAGS, Key, RunConfig, known_keys
 
 Tree = dict[str, Any]
 
@@ -67,7 +68,7 @@ def _parse(text: str) -> tuple[Key, Any]:
     name, equals, literal = text.partition("=")
     key = tuple(part.strip() for part in name.split("."))
     if not equals or not all(key):
-        raise InputError(f"--set {text}: expected section.key=value, as in data.batch_size=64")
+        raise InputError(f"--set {text}: expected section.key=value, as in solver.batch_size=64")
     try:
         parsed = tomllib.loads(f"value = {literal}")
     except ValueError:

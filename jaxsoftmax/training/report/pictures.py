@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .loop import EpochRecord
+from jaxsoftmax.training.runs.state import Record
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e7eb"
 TRAIN, VALIDATION = "#2563a8", "#e07b1a"
@@ -22,7 +22,7 @@ DPI = 160
 
 
 def draw_curves(
-    path: Path, records: Sequence[EpochRecord], test_loss: float, test_accuracy: float
+    path: Path, records: Sequence[Record], test_loss: float, test_accuracy: float
 ) -> None:
     """Loss and accuracy after each epoch; the test part is one point, at the end."""
     epochs = [record.epoch for record in records]

@@ -9,17 +9,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from .config import RunConfig
-from .data import Builtin, Dataset, Parts
-from .loop import EpochRecord
-from .run_folder import Summary
+from jaxsoftmax.training.config import RunConfig
+from jaxsoftmax.training.config.keys import Builtin
+from jaxsoftmax.training.data import Dataset
+from jaxsoftmax.training.runs.folder import Summary
+from jaxsoftmax.training.runs.state import Record
 
 PLAIN_LINES = 10  # all epochs are in metrics.jsonl
 
 
 @contextmanager
-def progress(epochs: int, console: Console) -> Iterator[Callable[[EpochRecord], None]]:
+def progress(config: RunConfig, console: Console) -> Iterator[Callable[[Record], None]]:
     """Yields a function to call with each finished epoch."""
+    solver = config.solver
+    epochs = solver.max_iterations if solver.needs_full_batch else solver.epochs
     if not console.is_terminal:
         yield lambda record: _plain(record, epochs, console)
         return
@@ -35,7 +38,7 @@ def progress(epochs: int, console: Console) -> Iterator[Callable[[EpochRecord], 
         yield lambda record: bar.update(task, completed=record.epoch, scores=_short(record))
 
 
-def _plain(record: EpochRecord, epochs: int, console: Console) -> None:
+def _plain(record: Record, epochs: int, console: Console) -> None:
     every = max(1, epochs // PLAIN_LINES)
     if record.epoch == 1 or record.epoch % every == 0 or record.epoch == epochs:
         number = f"{record.epoch}".rjust(len(str(epochs)))
@@ -44,14 +47,14 @@ def _plain(record: EpochRecord, epochs: int, console: Console) -> None:
         )
 
 
-def _scores(record: EpochRecord) -> str:
+def _scores(record: Record) -> str:
     return (
         f"train loss {record.train_loss:.4f} accuracy {record.train_accuracy:.4f}  "
         f"validation loss {record.validation_loss:.4f} accuracy {record.validation_accuracy:.4f}"
     )
 
 
-def _short(record: EpochRecord) -> str:
+def _short(record: Record) -> str:
     """With the bar, this fits a line of 80 characters."""
     return (
         f"train {record.train_loss:.4f}  "
@@ -59,16 +62,20 @@ def _short(record: EpochRecord) -> str:
     )
 
 
-def describe(config: RunConfig, dataset: Dataset, parts: Parts) -> str:
+def describe(config: RunConfig, dataset: Dataset) -> str:
     """What is about to be trained on what, in two lines."""
-    train, validation, test = (len(part.labels) for part in parts)
+    train, validation, test = (len(dataset.labels[span]) for span in dataset.parts)
     name = config.data.name if isinstance(config.data, Builtin) else config.data.path.name
-    batch = config.data.batch_size or "all"
+    solver = config.solver
+    length = (
+        f"at most {solver.max_iterations} steps"
+        if solver.needs_full_batch
+        else f"{solver.epochs} epochs, {solver.batch_size or 'all'} rows a step"
+    )
     return (
-        f"data    {name}: {len(dataset.labels)} rows, {len(dataset.feature_names)} features, "
+        f"data    {name}: {len(dataset.labels)} rows, {dataset.features.shape[1]} features, "
         f"{len(dataset.classes)} classes; {train} train, {validation} validation, {test} test\n"
-        f"solver  {config.optimizer.name}, {config.epochs} epochs, {batch} rows a step, "
-        f"seed {config.seed}"
+        f"solver  {solver.name}, {length}, seed {config.seed}"
     )
 
 

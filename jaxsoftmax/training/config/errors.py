@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from .config import TAGS, Key, known_keys
+from .keys import TAGS, Key, known_keys
 
 _KINDS = {
     "int_type": "an integer",

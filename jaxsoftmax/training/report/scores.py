@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from jaxsoftmax.training.data import Dataset, Part
+from jaxsoftmax.training.model import Classifier
+
 Probabilities = npt.NDArray[np.floating]  # (rows, classes)
 Labels = npt.NDArray[np.integer]  # (rows,)
 
@@ -61,3 +64,39 @@ def expected_calibration_error(
     diagram = reliability(labels, probabilities, bins)
     gaps = np.abs(diagram.confidence - diagram.accuracy)
     return float(np.sum(diagram.rows * gaps) / np.sum(diagram.rows))
+
+
+class Examination(NamedTuple):
+    """How a model does on rows it has not seen; confusion is ``(true, predicted)`` counts."""
+
+    rows: int
+    loss: float
+    accuracy: float
+    calibration_error: float
+    confusion: npt.NDArray[np.int64]
+
+
+class Majority(NamedTuple):
+    """What always saying the most frequent class of the training part gives on the test part."""
+
+    label: str
+    accuracy: float
+
+
+def examine(model: Classifier, part: Part) -> Examination:
+    """Scores a model on one part of the data."""
+    probabilities = model.probabilities(part.features)
+    predictions = probabilities.argmax(axis=1)
+    return Examination(
+        len(part.labels),
+        negative_log_likelihood(part.labels, probabilities),
+        accuracy(part.labels, predictions),
+        expected_calibration_error(part.labels, probabilities),
+        confusion_matrix(part.labels, predictions, len(model.classes)),
+    )
+
+
+def majority(dataset: Dataset) -> Majority:
+    """The baseline that every accuracy stands beside."""
+    winner = int(np.bincount(dataset.part("train").labels).argmax())
+    return Majority(dataset.classes[winner], accuracy(dataset.part("test").labels, winner))

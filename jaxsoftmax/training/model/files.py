@@ -16,24 +16,24 @@ import safetensors
 import safetensors.numpy
 from pydantic import ValidationError
 
-from .data import Standardization
-from .errors import InputError
-from .files import write_file
-from .model import Classifier, Params
-from .schema import Table
+from jaxsoftmax.training.data import Columns
+from jaxsoftmax.training.errors import InputError
+from jaxsoftmax.training.files import write_file
+from jaxsoftmax.training.schema import Section
+from jaxsoftmax.training.solvers import Params
+
+from .classifier import Classifier
 
 ARRAYS = "model.safetensors"
 CARD = "model.json"
 
 
-class ModelCard(Table):
+class ModelCard(Section):
     """The contents of ``model.json``."""
 
-    format: Literal["jaxsoftmax-linear-1"] = "jaxsoftmax-linear-1"
+    format: Literal["jaxsoftmax-linear-2"] = "jaxsoftmax-linear-2"
     classes: tuple[str, ...]
-    feature_names: tuple[str, ...]
-    mean: tuple[float, ...]
-    scale: tuple[float, ...]
+    columns: Columns
     sha256: str
     versions: dict[str, str]
 
@@ -46,9 +46,7 @@ def save(folder: Path, model: Classifier) -> None:
     content = safetensors.numpy.save(arrays)
     card = ModelCard(
         classes=model.classes,
-        feature_names=model.feature_names,
-        mean=tuple(model.standardization.mean.tolist()),
-        scale=tuple(model.standardization.scale.tolist()),
+        columns=model.columns,
         sha256=hashlib.sha256(content).hexdigest(),
         versions=versions(),
     )
@@ -65,20 +63,15 @@ def load(folder: Path) -> Classifier:
     card = _read_card(folder / CARD)
     arrays = _read_arrays(folder / ARRAYS, card.sha256)
     kernel, bias = arrays.get("kernel"), arrays.get("bias")
-    shape = (len(card.feature_names), len(card.classes))
+    shape = (len(card.columns.features), len(card.classes))
     if (
         kernel is None
         or kernel.shape != shape
         or (bias is not None and bias.shape != shape[1:])
-        or not len(card.mean) == len(card.scale) == shape[0]
     ):
         raise InputError(f"{folder}: {ARRAYS} and {CARD} do not belong together")
-    return Classifier(
-        Params(jnp.asarray(kernel), None if bias is None else jnp.asarray(bias)),
-        Standardization(np.array(card.mean), np.array(card.scale)),
-        card.classes,
-        card.feature_names,
-    )
+    params = Params(jnp.asarray(kernel), None if bias is None else jnp.asarray(bias))
+    return Classifier(card.columns, params, card.classes)
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,43 @@
+"""The command line. Commands only, one file each: the work is in `training` and `testing`.
+
+A command's file is imported when the command is run, so that ``--help`` is quick.
+
+Exit codes: 0 done, 1 the run failed, 2 usage, config or data, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import cyclopts
+
+from jaxsoftmax.training.errors import TrainerError
+
+app = cyclopts.App(
+    name="jaxsoftmax",
+    help="Softmax in JAX: train a classifier from a config, use it; check and measure rules.",
+    suppress_keyboard_interrupt=False,
+)
+for name in ("train", "evaluate", "predict", "check", "bench"):
+    app.command(f"jaxsoftmax.cli.{name}:{name}", name=name)
+
+config_app = cyclopts.App(name="config", help="Show, check and describe configs.")
+for name in ("show", "check", "schema"):
+    config_app.command(f"jaxsoftmax.cli.config:{name}", name=name)
+app.command(config_app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits with its code."""
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except TrainerError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a read-only folder
+        print(f"{error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
