@@ -14,20 +14,23 @@ import safetensors.numpy
 from sklearn.datasets import load_iris
 
 from jaxsoftmax.cli import main
-from jaxsoftmax.training import run
-from jaxsoftmax.training.loop import EpochRecord
+from jaxsoftmax.training import data, prediction, trainer
+from jaxsoftmax.training.runs import Record
 
 pytestmark = pytest.mark.default_modes  # optax promotes types inside its schedules
 
 CONFIG = """
-epochs = 12
 [data]
 source = "builtin"
 name = "iris"
-batch_size = 32
-split = { train = 0.6, validation = 0.2, test = 0.2 }
-[optimizer]
+[split]
+train = 0.6
+validation = 0.2
+test = 0.2
+[solver]
 name = "adam"
+epochs = 12
+batch_size = 32
 learning_rate = 0.3
 schedule = { name = "cosine" }
 """
@@ -62,11 +65,11 @@ def digest(folder):
 def test_train_leaves_a_complete_run(trained):
     assert {path.name for path in trained.iterdir()} == {
         "config.json", "metrics.jsonl", "summary.json", "model.safetensors", "model.json",
-        "curves.png", "confusion.png",
+        "curves.png", "confusion.png", ".lock",
     }  # fmt: skip
     records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, 13))
-    assert set(records[0]) == set(EpochRecord._fields)
+    assert set(records[0]) == set(Record._fields)
     assert records[-1]["train_loss"] < 0.2 < records[0]["train_loss"]
     summary = json.loads((trained / "summary.json").read_text())
     assert (summary["rows"], summary["test_rows"]) == (150, 30)
@@ -104,7 +107,7 @@ def test_the_saved_config_makes_the_run_again(trained, tmp_path):
 
 def test_evaluate_repeats_the_test_scores(trained, capsys):
     summary = json.loads((trained / "summary.json").read_text())
-    again = run.evaluate(trained)
+    again = trainer.evaluate(trained)
     assert (again.loss, again.accuracy) == (summary["test_loss"], summary["test_accuracy"])
     assert again.confusion.sum() == again.rows == 30
     capsys.readouterr()
@@ -115,13 +118,10 @@ def test_evaluate_repeats_the_test_scores(trained, capsys):
 
 
 def test_evaluate_refuses_other_data(trained, tmp_path, monkeypatch, capsys):
-    prepare = run.prepare
-
     def changed(config):
-        dataset, parts = prepare(config)
-        return dataset._replace(features=dataset.features + 1), parts
+        return data.prepare(config)._replace(fingerprint="other")
 
-    monkeypatch.setattr(run, "prepare", changed)
+    monkeypatch.setattr(trainer, "prepare", changed)
     assert command("evaluate", trained) == 2
     assert capsys.readouterr().err == (
         f"{trained}: the data are no longer those the model was trained on, "
@@ -158,9 +158,11 @@ def test_predictions_are_the_model_on_standardised_features(trained, tmp_path):
     card = json.loads((trained / "model.json").read_text())
     features = np.array([[5.0, 3.0, 4.0, 1.0]])
     np.save(tmp_path / "f.npy", features)
-    logits = (features - card["mean"]) / card["scale"] @ arrays["kernel"] + arrays["bias"]
+    columns = card["columns"]["columns"]
+    mean, scale = ([column[key] for column in columns] for key in ("mean", "scale"))
+    logits = (features - mean) / scale @ arrays["kernel"] + arrays["bias"]
     expected = np.exp(logits) / np.exp(logits).sum()
-    row = run.predict(trained, tmp_path / "f.npy").splitlines()[1].split(",")
+    row = prediction.predict(trained, tmp_path / "f.npy").splitlines()[1].split(",")
     assert [float(p) for p in row[1:]] == pytest.approx(expected[0].tolist(), rel=1e-5)
 
 
@@ -174,14 +176,14 @@ def test_a_run_is_not_overwritten_unless_asked(config, tmp_path, capsys):
         f"{folder}: already holds a run (summary.json); choose another --out or add --overwrite\n"
     )
     assert (folder / "summary.json").read_text() == "old"
-    assert command("train", config, "--out", folder, "--overwrite", "--set", "epochs=1") == 0
+    assert command("train", config, "--out", folder, "--overwrite", "--set", "solver.epochs=1") == 0
     assert json.loads((folder / "summary.json").read_text())["epochs"] == 1
     assert (folder / "notes.txt").read_text() == "mine"
 
 
 def test_the_default_folder_carries_the_name_of_the_config(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert command("train", config, "--set", "epochs=1") == 0
+    assert command("train", config, "--set", "solver.epochs=1") == 0
     (folder,) = (tmp_path / "runs").iterdir()
     assert re.fullmatch(r"flowers-\d{8}-\d{6}", folder.name)
 
@@ -189,15 +191,15 @@ def test_the_default_folder_carries_the_name_of_the_config(config, tmp_path, mon
 def test_config_commands(config, capsys):
     assert command("config", "check", config) == 0
     assert capsys.readouterr().out == f"{config}: valid\n"
-    assert command("config", "show", config, "--set", "data.batch_size=8") == 0
-    assert json.loads(capsys.readouterr().out)["data"]["batch_size"] == 8
+    assert command("config", "show", config, "--set", "solver.batch_size=8") == 0
+    assert json.loads(capsys.readouterr().out)["solver"]["batch_size"] == 8
     assert command("config", "schema") == 0
-    assert "optimizer" in json.loads(capsys.readouterr().out)["properties"]
+    assert "solver" in json.loads(capsys.readouterr().out)["properties"]
 
 
 def test_exit_codes(config, trained, tmp_path, monkeypatch, capsys):
-    assert command("config", "check", config, "--set", "epoch=1") == 2
-    assert capsys.readouterr().err == "--set epoch: unknown key; did you mean 'epochs'?\n"
+    assert command("config", "check", config, "--set", "sed=1") == 2
+    assert capsys.readouterr().err == "--set sed: unknown key; did you mean 'seed'?\n"
     assert command("trian", config) == 2
     assert 'Did you mean "train"?' in capsys.readouterr().err
     assert command("predict", trained, "--input", tmp_path / "f.parquet") == 2
@@ -208,7 +210,7 @@ def test_exit_codes(config, trained, tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == (
         f"{tmp_path}: holds no finished run (summary.json is not there)\n"
     )
-    diverging = ("--set", "optimizer.name=sgd", "--set", "optimizer.learning_rate=1e38")
+    diverging = ("--set", "solver.name=sgd", "--set", "solver.learning_rate=1e38")
     assert (
         command("train", config, "--out", tmp_path / "bad", *diverging, "--set", "model.l2=1") == 1
     )
@@ -223,7 +225,7 @@ def test_exit_codes(config, trained, tmp_path, monkeypatch, capsys):
     def interrupt(config):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "prepare", interrupt)
+    monkeypatch.setattr(data, "prepare", interrupt)
     assert command("train", config, "--out", tmp_path / "cut") == 130
     assert capsys.readouterr().err == "interrupted\n"
 

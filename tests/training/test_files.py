@@ -5,14 +5,14 @@ import io
 import numpy as np
 import pytest
 
-from jaxsoftmax.training.errors import InputError
-from jaxsoftmax.training.files import (
+from jaxsoftmax.training.data.readers import (
     read_feature_csv,
     read_labelled_csv,
     read_npy,
     read_npz,
-    write_file,
 )
+from jaxsoftmax.training.errors import InputError
+from jaxsoftmax.training.files import write_file
 
 REAL_ROWS = "expected rows x features of real numbers, got "
 DAMAGED = "is damaged or of another kind: "

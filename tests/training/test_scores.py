@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
 
-from jaxsoftmax.training import metrics
+from jaxsoftmax.training.report import scores as metrics
 
 
 @pytest.fixture(scope="module")

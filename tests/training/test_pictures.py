@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from jaxsoftmax.training import report
-from jaxsoftmax.training.loop import EpochRecord
+from jaxsoftmax.training.report import pictures as report
+from jaxsoftmax.training.runs import Record
 
 CONFUSION = np.array([[8, 2, 0], [0, 10, 0], [1, 0, 4]])
 
@@ -36,6 +36,6 @@ def test_many_classes_are_drawn_without_numbers(tmp_path):
 
 @pytest.mark.parametrize("epochs", [1, 40])
 def test_curves_are_drawn(tmp_path, epochs):
-    records = [EpochRecord(i, 1 / i, 0.5, 2 / i, 0.4, 0.1) for i in range(1, epochs + 1)]
+    records = [Record(0, i, 0.0, 1 / i, 0.1, 1 / i, 0.5, 2 / i, 0.4) for i in range(1, epochs + 1)]
     report.draw_curves(tmp_path / "c.png", records, 0.3, 0.6)
     assert np.ptp(imread(tmp_path / "c.png")) > 0.5
