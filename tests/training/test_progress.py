@@ -14,7 +14,9 @@ def shown(epochs, *, terminal):
     text = StringIO()
     console = Console(file=text, force_terminal=terminal, width=80, soft_wrap=True)
     solver = {"name": "sgd", "epochs": epochs, "learning_rate": 0.1}
-    config = RunConfig.model_validate({"data": {"source": "builtin", "name": "iris"}, "solver": solver})
+    config = RunConfig.model_validate(
+        {"data": {"source": "builtin", "name": "iris"}, "solver": solver}
+    )
     with progress(config, console) as on_epoch:
         for epoch in range(1, epochs + 1):
             on_epoch(Record(0, epoch, 0.0, 0.5, 0.1, 0.5, 0.25, 0.75, 0.125))

@@ -17,6 +17,14 @@ from .keys import TAGS, Key, RunConfig, known_keys
 
 Tree = dict[str, Any]
 
+PATHS = (
+    ("data", "path"),
+    ("data", "labels_path"),
+    ("data", "cache"),
+    ("split", "validation_path"),
+    ("split", "test_path"),
+)
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a config file, applies overrides and validates the result once.
@@ -58,10 +66,17 @@ def _read(path: Path) -> Tree:
 
 
 def _anchor(tree: Tree, folder: Path) -> None:
-    """A data path in a file is relative to that file; one from --set, to the working directory."""
-    data = tree.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str(folder.absolute() / data["path"])
+    """A path in a file is relative to that file; one from --set, to the working directory."""
+    for section, key in PATHS:
+        table = tree.get(section)
+        if isinstance(table, dict) and isinstance(table.get(key), str | list):
+            given = table[key]
+            whole = [_anchored(path, folder) for path in ([given] if isinstance(given, str) else given)]
+            table[key] = whole[0] if isinstance(given, str) else whole
+
+
+def _anchored(path: Any, folder: Path) -> Any:
+    return str(folder.absolute() / Path(path).expanduser()) if isinstance(path, str) else path
 
 
 def _parse(text: str) -> tuple[Key, Any]:

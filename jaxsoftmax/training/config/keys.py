@@ -2,69 +2,174 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, model_validator
 
-from jaxsoftmax.training.schema import NonNegative, Section, Share
+from jaxsoftmax.training.schema import Count, NonNegative, Positive, Section, Share
 from jaxsoftmax.training.solvers.optimizers import Lbfgs, Optimizer
 
 Key = tuple[str, ...]  # ("solver", "schedule", "name") is solver.schedule.name
 
 # The sections that are one of several models, and the key that says which.
 TAGS: dict[Key, str] = {
-    ("data",): "source",
     ("solver",): "name",
     ("solver", "schedule"): "name",
 }
 
 
-class Builtin(Section):
-    """Real data that arrives with an installed package; nothing is downloaded."""
-
-    source: Literal["builtin"]
-    name: Literal["digits", "iris", "wine", "breast_cancer", "mnist5k"]
-
-
-class CsvFile(Section):
-    """A CSV file with a header; ``label`` names the class column, all others are features."""
-
-    source: Literal["csv"]
-    path: Path
-    label: str
-
-
-class NpzFile(Section):
-    """An ``.npz`` file with a feature array ``(N, D)`` and a label array ``(N,)``."""
-
-    source: Literal["npz"]
-    path: Path
-    features: str = "features"
-    label: str = "labels"
+Format = Literal[
+    "auto",
+    "builtin",
+    "csv",
+    "jsonl",
+    "parquet",
+    "arrow",
+    "hf",
+    "npy",
+    "npz",
+    "safetensors",
+    "svmlight",
+    "idx",
+]
+Name = str | int  # of a column: what the header calls it, or its number from 0
 
 
-Data = Annotated[Builtin | CsvFile | NpzFile, Field(discriminator="source")]
+class DataConfig(Section):
+    """``[data]``: where rows come from, and which column is the class."""
+
+    source: Format = Field(
+        default="auto",
+        description="The format; by content and file name when left out. "
+        "`hf` is a folder that Hugging Face datasets wrote with save_to_disk.",
+    )
+    path: str | tuple[str, ...] | None = Field(
+        default=None,
+        description="One file, a pattern such as `part-*.csv`, or several of either; "
+        "relative to the config.",
+    )
+    name: Literal["digits", "iris", "wine", "breast_cancer", "mnist5k"] | None = Field(
+        default=None, description="Of builtin data, which arrive with an installed package."
+    )
+    label: Name | None = Field(
+        default=None,
+        description="The column of the class, by name or number (-1 is the last). "
+        "In an archive of arrays the array, `labels` or `y` when left out.",
+    )
+    labels_path: str | None = Field(
+        default=None, description="A file with one label a row, for npy and idx."
+    )
+    array: str | None = Field(
+        default=None,
+        description="In an archive, the array of features; `features`, `x` or `X` when left out.",
+    )
+    weights: Name | None = Field(
+        default=None, description="A column of weights: how much each row counts, not negative."
+    )
+    header: bool | Literal["auto"] = Field(
+        default="auto", description="Whether the first line of a CSV file names the columns."
+    )
+    delimiter: str | None = Field(default=None, description="Between fields; guessed and said.")
+    decimal: Literal[".", ","] | None = Field(
+        default=None, description="Of numbers in text; guessed and said."
+    )
+    encoding: str | None = Field(default=None, description="Of text; guessed and said.")
+    missing_labels: Literal["error", "drop_row"] = Field(
+        default="error", description="What happens to rows without a label."
+    )
+    many_classes: bool = Field(
+        default=False, description="Takes a label of very many numbers, which looks like a quantity."
+    )
+    memory: Positive = Field(
+        default=2.0, description="GB that features may take; above it they lie in a file, mapped."
+    )
+    cache: str | None = Field(
+        default=None, description="The folder of that file; the user's cache folder when left out."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.name is not None and self.path is not None:
+            raise ValueError("name (builtin data) and path (files) exclude each other")
+        if self.source == "builtin" and self.name is None:
+            raise ValueError('source "builtin" needs a name, such as name = "iris"')
+        if self.name is None and self.path is None:
+            raise ValueError('needs a path, as in path = "flowers.csv", or the name of builtin data')
+        if self.name is not None and self.source not in ("auto", "builtin"):
+            raise ValueError(f'source "{self.source}" needs a path, not a name')
+        return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths as they are written."""
+        return (self.path,) if isinstance(self.path, str) else self.path or ()
 
 
 class ColumnsConfig(Section):
-    """``[columns]``: how the columns of a table become numbers."""
+    """``[columns]``: which columns are features, and how they become numbers."""
 
-    standardize: Literal["feature", "global", "none"] = "feature"
+    features: tuple[Name, ...] | None = Field(
+        default=None,
+        description="Columns to use, by name, number or pattern such as `pixel_*`; "
+        "all others when left out.",
+    )
+    drop: tuple[Name, ...] = Field(default=(), description="Columns to leave out, in the same way.")
+    categorical: tuple[Name, ...] = Field(
+        default=(), description="Columns to one-hot encode though they look like numbers or names."
+    )
+    missing: Literal["mean", "error", "drop_row"] = Field(
+        default="mean",
+        description="A missing number becomes the mean, with a feature that says so; "
+        "is an error; or removes its row.",
+    )
+    missing_values: tuple[str, ...] = Field(
+        default=("", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "?"),
+        description="Texts that mean: missing.",
+    )
+    max_categories: Count = Field(
+        default=100, description="A text column with more values is left out, as a name or a key."
+    )
+    standardize: Literal["feature", "global", "none"] = Field(
+        default="feature",
+        description="Mean 0 and deviation 1: for each feature, for all together, or not at all.",
+    )
+    unit_length: bool = Field(
+        default=False, description="Scales each row of features to length 1, as for embeddings."
+    )
 
 
 class Split(Section):
-    """``[split]``: shares of the rows; each part keeps the proportions of the classes."""
+    """``[split]``: which rows train, which choose, and which test."""
 
-    train: Share
-    validation: Share
-    test: Share
+    train: Share = 0.7
+    validation: Share = 0.1
+    test: Share = 0.2
+    column: Name | None = Field(
+        default=None, description="A column that says train, validation or test for each row."
+    )
+    group: Name | None = Field(
+        default=None, description="Rows with the same value here stay in one part."
+    )
+    time: Name | None = Field(
+        default=None, description="Earlier rows train, later ones validate, the last ones test."
+    )
+    hash: Name | None = Field(
+        default=None,
+        description="The part is a function of this key: a row keeps its part when data grow.",
+    )
+    validation_path: str | None = Field(default=None, description="A file of validation rows.")
+    test_path: str | None = Field(default=None, description="A file of test rows.")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"train + validation + test must be 1, got {total:g}")
+        ways = [way for way in ("column", "group", "time", "hash") if getattr(self, way) is not None]
+        if len(ways) > 1:
+            raise ValueError(f"{' and '.join(ways)} exclude each other")
+        if ways and (self.validation_path or self.test_path):
+            raise ValueError(f"{ways[0]} and separate files exclude each other")
         return self
 
 
@@ -81,9 +186,9 @@ class RunConfig(Section):
     """Everything that decides the result of a run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    data: Data
+    data: DataConfig
     columns: ColumnsConfig = ColumnsConfig()
-    split: Split = Split(train=0.7, validation=0.1, test=0.2)
+    split: Split = Split()
     model: ModelConfig = ModelConfig()
     solver: Optimizer = Lbfgs(name="lbfgs")
 

@@ -6,21 +6,29 @@ only what is standardised becomes float32: an easting of 5,000,003 m keeps its l
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
+from jaxsoftmax.training.config.keys import ColumnsConfig
 from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.schema import Section
 
+from . import values
+from .survey import Columned, decimal_of, fixed_vectors, plain
 from .table import Table
 
 Features = npt.NDArray[np.float32]  # (rows, features)
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+MISSING = "(missing)"  # the value of a category that a row does not have
 
 
 class Number(Section):
@@ -34,6 +42,7 @@ class Number(Section):
 
     @property
     def features(self) -> tuple[str, ...]:
+        """Their names."""
         return (self.name, f"{self.name} is missing") if self.indicator else (self.name,)
 
 
@@ -46,6 +55,7 @@ class Category(Section):
 
     @property
     def features(self) -> tuple[str, ...]:
+        """Their names."""
         return tuple(f"{self.name}={value}" for value in self.values)
 
 
@@ -59,6 +69,7 @@ class Vector(Section):
 
     @property
     def features(self) -> tuple[str, ...]:
+        """Their names."""
         return tuple(f"{self.name}[{i}]" for i in range(len(self.mean)))
 
 
@@ -71,131 +82,267 @@ class Encoded(NamedTuple):
     Attributes:
       features: standardised float32.
       unseen: for each categorical column, in how many rows it has a value that training had not.
+      bad: rows that hold something other than in training, and the words for the first of them.
     """
 
     features: Features
     unseen: dict[str, int]
+    bad: Mask
+    complaint: str | None
 
 
 class Columns(Section):
     """The encoder: which columns a model reads, in which order, and how."""
 
     columns: tuple[Column, ...]
+    unit_length: bool = False
+    missing_values: tuple[str, ...] = ()
 
-    @property
+    @functools.cached_property
     def features(self) -> tuple[str, ...]:
         """The names of the D features."""
         return tuple(name for column in self.columns for name in column.features)
 
+    @property
+    def names(self) -> list[str]:
+        """The columns that are read."""
+        return [column.name for column in self.columns]
+
     def encode(self, table: Table) -> Encoded:
-        """The features of some rows.
+        """The features of some rows; rows that cannot be read are NaN, and are told.
 
         Raises:
-          InputError: a column is missing or is not what it was in training.
+          InputError: a column is missing, or is another kind of column.
         """
-        _check_names(table, [column.name for column in self.columns])
-        features = np.empty((table.rows.num_rows, len(self.features)), np.float32)
-        unseen, start = {}, 0
+        table = self._renamed(table)
+        rows = table.rows.num_rows
+        features = np.empty((rows, len(self.features)), np.float32)
+        unseen, bad, complaint = {}, np.zeros(rows, bool), None
+        start = 0
         for column in self.columns:
             stop = start + len(column.features)
-            values = table.rows[column.name]
+            out, given = features[:, start:stop], plain(table.rows[column.name])
             match column:
                 case Number():
-                    _encode_number(column, numbers(values), features[:, start:stop])
+                    numbers, wrong = _read_numbers(column.name, given, table, self.missing_values)
+                    _encode_number(column, numbers, out)
                 case Vector():
-                    wide = vectors(values)
-                    features[:, start:stop] = (wide - column.mean) / column.scale
+                    wide, wrong = _read_vectors(column, given, table)
+                    np.divide(wide - np.array(column.mean), column.scale, out=wide)
+                    out[:] = wide
                 case Category():
-                    unseen[column.name] = _encode_category(
-                        column, values, features[:, start:stop]
-                    )
+                    wrong = np.zeros(rows, bool)
+                    unseen[column.name] = _encode_category(column, given, out, self.missing_values)
+            if wrong.any() and complaint is None:
+                row = int(np.argmax(wrong))
+                what = given[row].as_py() if not isinstance(column, Vector) else "such a vector"
+                complaint = (
+                    f"{table.origin}: {table.where(row)}, column '{column.name}': expected "
+                    f"{'finite numbers' if isinstance(column, Vector) else 'a finite number'}, "
+                    f"got '{str(what)[:80]}'"
+                )
+            bad |= wrong
             start = stop
-        return Encoded(features, unseen)
+        if self.unit_length:
+            lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+            features /= np.where(lengths > 0, lengths, 1)
+        overflow = ~np.isfinite(features).all(axis=1) & ~bad
+        if overflow.any() and complaint is None:
+            row = int(np.argmax(overflow))
+            name = self.features[int(np.argmax(~np.isfinite(features[row])))]
+            complaint = (
+                f"{table.origin}: {table.where(row)}: '{name}' does not fit float32 "
+                f"as it is; standardise it"
+            )
+        return Encoded(features, unseen, bad | overflow, complaint)
+
+    def _renamed(self, table: Table) -> Table:
+        """A matrix without names has its columns in the order of the model's."""
+        names, have = self.names, table.rows.column_names
+        missing = [name for name in names if name not in have]
+        if not missing:
+            return table
+        if have == ["features"] and len(self.features) == len(names):
+            wide = vectors(fixed_vectors(table.rows["features"]))
+            if wide.shape[1] == len(names):
+                return table._replace(rows=pa.table(dict(zip(names, wide.T, strict=True))))
+            raise InputError(
+                f"{table.origin}: the model was trained with {len(names)} features, "
+                f"the rows have {wide.shape[1]}"
+            )
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"{table.origin}: the model was trained with a column '{missing[0]}'{more}, "
+            f"which this has not; it has {', '.join(map(repr, have[:8]))}"
+        )
 
 
-def fit(table: Table, standardize: str) -> Columns:
-    """Learns the encoder from the rows of the training part."""
-    columns = tuple(
-        _fit_column(name, table.rows[name], standardize) for name in table.rows.column_names
+def fit(
+    tables: Iterable[tuple[Table, Mask]], columned: Columned, config: ColumnsConfig
+) -> Columns:
+    """Learns the encoder.
+
+    Args:
+      tables: typed tables (`survey.typed`), each with a mask of the rows of the training part.
+      columned: what the columns are.
+      config: what the user wants of them.
+    """
+    moments = {
+        name: Moments.of(columned.vectors.get(name, 1))
+        for name, kind in columned.kinds.items()
+        if kind != "text"
+    }
+    seen: dict[str, set[str]] = {name: set() for name in columned.kinds if name not in moments}
+    missing: dict[str, bool] = dict.fromkeys(moments, False)
+    for table, train in tables:
+        keep = pa.array(train)
+        for name, kind in columned.kinds.items():
+            column = table.rows[name].filter(keep)
+            if kind == "text":
+                seen[name] |= {MISSING if v is None else v for v in pc.unique(column).to_pylist()}
+            elif kind == "vector":
+                moments[name] = moments[name].and_rows(vectors(column).astype(np.float64))
+            else:
+                numbers = column.to_numpy()
+                known = numbers[~np.isnan(numbers)]
+                missing[name] |= len(known) < len(numbers)
+                moments[name] = moments[name].and_rows(known[:, np.newaxis])
+    if config.standardize == "global":
+        shared = Moments.pooled(moments.values())
+    columns: list[Column] = []
+    for name, kind in columned.kinds.items():
+        if kind == "text":
+            columns.append(Category(name=name, values=tuple(sorted(seen[name]))))
+            continue
+        mean, scale = moments[name].mean, moments[name].deviation()
+        if config.standardize == "global":
+            mean, scale = np.broadcast_to(shared.mean, mean.shape), shared.deviation()
+        scale = np.broadcast_to(scale, mean.shape)
+        if config.standardize == "none":
+            mean = mean if missing.get(name) else np.zeros_like(mean)
+            scale = np.ones_like(mean)
+        if kind == "vector":
+            columns.append(Vector(name=name, mean=tuple(mean.tolist()), scale=tuple(scale.tolist())))
+        else:
+            columns.append(
+                Number(
+                    name=name,
+                    mean=float(mean[0]),
+                    scale=float(scale[0]),
+                    indicator=missing[name] and config.missing == "mean",
+                )
+            )
+    return Columns(
+        columns=tuple(columns),
+        unit_length=config.unit_length,
+        missing_values=config.missing_values,
     )
-    return Columns(columns=_shared_scale(columns, table) if standardize == "global" else columns)
 
 
-def numbers(values: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    """A column of numbers; NaN where it is null."""
-    return values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+class Moments(NamedTuple):
+    """Count, mean and sum of squared deviations, which rows can be added to.
+
+    Source: Chan, Golub & LeVeque, Updating formulae and a pairwise algorithm for computing sample
+    variances, 1979.
+    """
+
+    count: float
+    mean: Floats  # (width,)
+    squares: Floats
+
+    @classmethod
+    def of(cls, width: int) -> Moments:
+        """Those of no rows."""
+        return cls(0, np.zeros(width), np.zeros(width))
+
+    def and_rows(self, rows: Floats) -> Moments:
+        """Those of these rows too."""
+        if not len(rows):
+            return self
+        mean = rows.mean(axis=0)
+        deviations = rows - mean
+        return self.merged(Moments(len(rows), mean, np.sum(deviations * deviations, axis=0)))
+
+    def merged(self, other: Moments) -> Moments:
+        """Those of the rows of both."""
+        count = self.count + other.count
+        step = other.mean - self.mean
+        share = other.count / count if count else 0.0
+        squares = self.squares + other.squares + step * step * self.count * share
+        return Moments(count, self.mean + step * share, squares)
+
+    @classmethod
+    def pooled(cls, all_: Iterable[Moments]) -> Moments:
+        """Those of all numbers in all columns."""
+        single = [
+            Moments(m.count, m.mean[i : i + 1], m.squares[i : i + 1])
+            for m in all_
+            for i in range(len(m.mean))
+        ]
+        return functools.reduce(Moments.merged, single, cls.of(1))
+
+    def deviation(self) -> Floats:
+        """The standard deviation; 1 for what does not vary, but for rounding."""
+        deviation = np.sqrt(self.squares / max(self.count, 1))
+        constant = deviation <= 1e-14 * np.abs(self.mean)
+        return np.where(constant | (deviation == 0), 1.0, deviation)
 
 
-def vectors(values: pa.ChunkedArray) -> npt.NDArray[np.generic]:
+def vectors(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
     """A column of vectors of one length, ``(N, length)``."""
-    whole = values.combine_chunks()
-    return whole.flatten().to_numpy(zero_copy_only=False).reshape(len(whole), -1)
+    width = column.type.list_size
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    flat = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0), *chunks])
+    return flat.reshape(-1, width)
 
 
-def _fit_column(name: str, values: pa.ChunkedArray, standardize: str) -> Column:
-    if pa.types.is_fixed_size_list(values.type):
-        wide = vectors(values).astype(np.float64)
-        mean, scale = wide.mean(axis=0), wide.std(axis=0)
-        if standardize != "feature":
-            mean, scale = np.zeros_like(mean), np.ones_like(scale)
-        scale = np.where(scale > 0, scale, 1.0)
-        return Vector(name=name, mean=tuple(mean.tolist()), scale=tuple(scale.tolist()))
-    if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
-        known = numbers(values)
-        known = known[~np.isnan(known)]
-        if standardize != "feature":
-            return Number(name=name, mean=0.0, scale=1.0)
-        return Number(name=name, mean=float(known.mean()), scale=float(known.std()) or 1.0)
-    seen = sorted(value.as_py() for value in values.unique() if value.is_valid)
-    return Category(name=name, values=tuple(seen))
+def _read_numbers(
+    name: str, column: pa.ChunkedArray, table: Table, missing_values: Sequence[str]
+) -> tuple[Floats, Mask]:
+    types = pa.types
+    if types.is_string(column.type) or types.is_large_string(column.type):
+        parsed = values.parse(column, tuple(missing_values), decimal_of(table))
+        return parsed.numbers, parsed.bad
+    if types.is_floating(column.type) or types.is_integer(column.type) or types.is_null(column.type):
+        numbers = column.cast(pa.float64(), safe=False).to_numpy()
+        return np.where(np.isinf(numbers), np.nan, numbers), np.isinf(numbers)
+    raise InputError(
+        f"{table.origin}: column '{name}' held numbers in training and holds {column.type} here"
+    )
 
 
-def _shared_scale(columns: Sequence[Column], table: Table) -> tuple[Column, ...]:
-    """One mean and one scale for all numbers, which keeps the relative brightness of pixels."""
-    count, total, squares = 0, 0.0, 0.0
-    for block in _numeric(columns, table):
-        count, total, squares = count + block.size, total + block.sum(), squares + (block**2).sum()
-    mean = total / count
-    scale = math.sqrt(max(squares / count - mean**2, 0.0)) or 1.0
-    return tuple(_rescaled(column, mean, scale) for column in columns)
+def _read_vectors(column: Vector, given: pa.ChunkedArray, table: Table) -> tuple[Floats, Mask]:
+    types, width = pa.types, len(column.mean)
+    if types.is_fixed_size_list(given.type) and given.type.list_size == width:
+        wide = vectors(given).astype(np.float64)
+    elif types.is_list(given.type) or types.is_large_list(given.type):
+        fits = pc.fill_null(pc.equal(pc.list_value_length(given), width), False).to_numpy()
+        wide = np.full((len(given), width), np.nan)
+        whole = pc.list_flatten(given.filter(pa.array(fits))).cast(pa.float64()).to_numpy()
+        wide[fits] = whole.reshape(-1, width)
+    else:
+        raise InputError(
+            f"{table.origin}: column '{column.name}' held vectors of length {width} in training "
+            f"and holds {given.type} here"
+        )
+    return wide, ~np.isfinite(wide).all(axis=1)
 
 
-def _numeric(columns: Sequence[Column], table: Table) -> Iterator[npt.NDArray[np.float64]]:
-    for column in columns:
-        if isinstance(column, Number):
-            yield numbers(table.rows[column.name])
-        elif isinstance(column, Vector):
-            yield vectors(table.rows[column.name]).astype(np.float64)
-
-
-def _rescaled(column: Column, mean: float, scale: float) -> Column:
-    if isinstance(column, Number):
-        return column.model_copy(update={"mean": mean, "scale": scale})
-    if isinstance(column, Vector):
-        width = len(column.mean)
-        return column.model_copy(update={"mean": (mean,) * width, "scale": (scale,) * width})
-    return column
-
-
-def _encode_number(column: Number, values: npt.NDArray[np.float64], out: Features) -> None:
-    missing = np.isnan(values)
-    out[:, 0] = np.where(missing, 0, (values - column.mean) / column.scale)
+def _encode_number(column: Number, numbers: Floats, out: Features) -> None:
+    missing = np.isnan(numbers)
+    with np.errstate(over="ignore"):
+        out[:, 0] = np.where(missing, 0, (numbers - column.mean) / column.scale)
     if column.indicator:
         out[:, 1] = missing
 
 
-def _encode_category(column: Category, values: pa.ChunkedArray, out: Features) -> int:
-    known = values.cast(pa.string()).index_in(pa.array(column.values, pa.string()))
-    codes = known.fill_null(-1).to_numpy()
+def _encode_category(
+    column: Category, given: pa.ChunkedArray, out: Features, missing_values: Sequence[str]
+) -> int:
+    text = pc.fill_null(values.blank(given, tuple(missing_values)), MISSING)
+    codes = pc.index_in(text, pa.array(column.values, pa.string()))
+    codes = pc.fill_null(codes, -1).to_numpy()
     out[:] = codes[:, np.newaxis] == np.arange(len(column.values))
     return int(np.sum(codes < 0))
 
 
-def _check_names(table: Table, names: Sequence[str]) -> None:
-    missing = [name for name in names if name not in table.rows.column_names]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(
-            f"{table.origin}: the model was trained with a column '{missing[0]}'{more}, "
-            f"which the header lacks"
-        )

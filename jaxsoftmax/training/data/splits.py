@@ -2,54 +2,159 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import train_test_split
+import pyarrow as pa
 
 from jaxsoftmax.training.config.keys import Split
 from jaxsoftmax.training.errors import InputError
 
-Labels = npt.NDArray[np.int32]  # (rows,), indices into the classes
-RowNumbers = npt.NDArray[np.intp]
+from .labels import Labels
+
+Assignment = npt.NDArray[np.int8]  # (rows,): an index into PARTS, or OUT
+
+PARTS = ("train", "validation", "test")
+OUT = -1  # of a row that is not used
+NAMES = {
+    "train": 0,
+    "training": 0,
+    "0": 0,
+    "validation": 1,
+    "valid": 1,
+    "val": 1,
+    "dev": 1,
+    "1": 1,
+    "test": 2,
+    "testing": 2,
+    "eval": 2,
+    "2": 2,
+}
+FEWEST = 3  # rows of a class that can be split
 
 
-class Parts(NamedTuple):
-    """The row numbers of three disjoint parts."""
+class Assigned(NamedTuple):
+    """The part of each row, and what has to be said about it."""
 
-    train: RowNumbers
-    validation: RowNumbers
-    test: RowNumbers
-
-
-def split_rows(labels: Labels, classes: Sequence[str], split: Split, seed: int) -> Parts:
-    """Splits into train, validation and test, stratified by class and decided by ``seed`` alone."""
-    rows = np.arange(len(labels))
-    sizes = {
-        "test": round(split.test * len(rows)),
-        "validation": round(split.validation * len(rows)),
-    }
-    _check_split(labels, classes, sizes | {"train": len(rows) - sum(sizes.values())})
-    rest, test = train_test_split(rows, test_size=sizes["test"], stratify=labels, random_state=seed)
-    train, validation = train_test_split(
-        rest, test_size=sizes["validation"], stratify=labels[rest], random_state=seed
-    )
-    return Parts(train, validation, test)
+    parts: Assignment
+    notes: tuple[str, ...]
 
 
-def _check_split(labels: Labels, classes: Sequence[str], sizes: dict[str, int]) -> None:
-    counts = np.bincount(labels)
-    rarest = int(np.argmin(counts))
-    if counts[rarest] < 3:
+def by_ratio(labels: Labels, classes: Sequence[str], split: Split, seed: int) -> Assigned:
+    """Each class in the same proportions; classes too rare to be split train."""
+    random = np.random.default_rng(seed)
+    parts = np.full(len(labels), OUT, np.int8)
+    rare = []
+    order = random.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    for number, rows in zip(*_runs(labels[order], order), strict=True):
+        if number < 0:
+            continue
+        test, validation = (_share(share, len(rows)) for share in (split.test, split.validation))
+        if len(rows) < FEWEST:
+            test = validation = 0
+            rare.append(classes[number])
+        parts[rows[:test]] = 2
+        parts[rows[test : test + validation]] = 1
+        parts[rows[test + validation :]] = 0
+    if not rare:
+        return Assigned(parts, ())
+    told = ", ".join(f"'{name}'" for name in rare[:8]) + (" …" if len(rare) > 8 else "")
+    return Assigned(parts, (f"too rare to split, all rows train: {told}",))
+
+
+def by_column(values: pa.ChunkedArray, origin: str, name: str) -> Assigned:
+    """What a column says."""
+    words = values.cast(pa.string()).to_pylist()
+    parts = np.array([NAMES.get((word or "").strip().lower(), OUT) for word in words], np.int8)
+    if (parts == OUT).any():
+        word = words[int(np.argmax(parts == OUT))]
         raise InputError(
-            f"class '{classes[rarest]}' has {counts[rarest]} row(s); "
-            f"a stratified split into train, validation and test needs at least 3 of each class"
+            f"{origin}: the column '{name}' says '{word}'; expected train, validation or test"
         )
-    for part, size in sizes.items():
-        if size < len(classes):
-            raise InputError(
-                f"[split] {part} would get {size} rows, "
-                f"fewer than the {len(classes)} classes; give it a larger share"
-            )
+    return Assigned(parts, ())
+
+
+def by_group(values: pa.ChunkedArray, split: Split, seed: int) -> Assigned:
+    """Whole groups, in random order, until each part has its share of the rows."""
+    _, codes = np.unique(np.array(values.cast(pa.string()).to_pylist(), str), return_inverse=True)
+    sizes = np.bincount(codes)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    middle = (np.cumsum(sizes[order]) - sizes[order] / 2) / len(codes)
+    part_of = np.empty(len(sizes), np.int8)
+    part_of[order] = _part_at(1 - middle, split)
+    return Assigned(part_of[codes], ())
+
+
+def by_time(values: pa.ChunkedArray, split: Split, origin: str, name: str) -> Assigned:
+    """The last rows test, those before them validate."""
+    if values.null_count:
+        raise InputError(f"{origin}: the column '{name}' has no value in {values.null_count} rows")
+    keys = values.to_numpy(zero_copy_only=False)
+    if pa.types.is_string(values.type):
+        keys = _times(keys, origin, name)
+    ranks = np.searchsorted(np.sort(keys), keys, side="left")  # equal times stay together
+    return Assigned(_part_at(1 - (ranks + 0.5) / len(keys), split), ())
+
+
+def by_hash(values: pa.ChunkedArray, split: Split) -> Assigned:
+    """A function of the key alone."""
+    words = values.cast(pa.string()).to_pylist()
+    digests = (hashlib.sha256(str(word).encode()).digest()[:8] for word in words)
+    numbers = np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests])
+    return Assigned(_part_at(numbers, split), ())
+
+
+def check(parts: Assignment, labels: Labels, classes: Sequence[str], origin: str) -> list[str]:
+    """What is said of parts that lack a class.
+
+    Raises:
+      InputError: a part is empty, or the training part has fewer than two classes.
+    """
+    notes = []
+    for index, part in enumerate(PARTS):
+        counts = np.bincount(labels[parts == index], minlength=len(classes))
+        if not counts.sum():
+            raise InputError(f"{origin}: the {part} part has no rows; see [split]")
+        absent = [classes[i] for i in np.flatnonzero(counts == 0)]
+        if part == "train" and len(classes) - len(absent) < 2:
+            raise InputError(f"{origin}: the train part has rows of one class only; see [split]")
+        if absent:
+            told = ", ".join(f"'{name}'" for name in absent[:8])
+            more = f" and {len(absent) - 8} more" if len(absent) > 8 else ""
+            notes.append(f"no {part} rows of: {told}{more}")
+    return notes
+
+
+def _share(share: float, rows: int) -> int:
+    return max(1, round(share * rows)) if share else 0
+
+
+def _runs(
+    numbers: Labels, order: npt.NDArray[np.intp]
+) -> tuple[list[int], list[npt.NDArray[np.intp]]]:
+    starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
+    return numbers[starts].tolist(), np.split(order, starts[1:])
+
+
+def _part_at(quantile: npt.NDArray[np.float64], split: Split) -> Assignment:
+    """Test is lowest, then validation, then train."""
+    test, validation = quantile < split.test, quantile < split.test + split.validation
+    return np.where(test, 2, np.where(validation, 1, 0)).astype(np.int8)
+
+
+def _times(words: npt.NDArray[np.object_], origin: str, name: str) -> npt.NDArray[np.generic]:
+    try:
+        return np.array([float(word) for word in words])
+    except ValueError:
+        pass
+    try:
+        return np.array([word.strip().replace("/", "-") for word in words], "datetime64[us]")
+    except ValueError as error:
+        raise InputError(
+            f"{origin}: the column '{name}' holds neither numbers nor times as in "
+            f"2026-11-26 or 2026-11-26 12:30: {error}"
+        ) from None

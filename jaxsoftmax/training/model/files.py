@@ -64,11 +64,7 @@ def load(folder: Path) -> Classifier:
     arrays = _read_arrays(folder / ARRAYS, card.sha256)
     kernel, bias = arrays.get("kernel"), arrays.get("bias")
     shape = (len(card.columns.features), len(card.classes))
-    if (
-        kernel is None
-        or kernel.shape != shape
-        or (bias is not None and bias.shape != shape[1:])
-    ):
+    if kernel is None or kernel.shape != shape or (bias is not None and bias.shape != shape[1:]):
         raise InputError(f"{folder}: {ARRAYS} and {CARD} do not belong together")
     params = Params(jnp.asarray(kernel), None if bias is None else jnp.asarray(bias))
     return Classifier(card.columns, params, card.classes)

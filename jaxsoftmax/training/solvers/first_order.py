@@ -50,9 +50,7 @@ class FirstOrder:
         if self.line_search:  # the point it has found is known
             value = optax.tree_utils.tree_get(memory, "value")
             gradient = optax.tree_utils.tree_get(memory, "grad")
-        after = self._state(
-            params, value, gradient, state.iterations + 1, state.settings, memory
-        )
+        after = self._state(params, value, gradient, state.iterations + 1, state.settings, memory)
         diverged = after.status == Status.DIVERGED
         after = after._replace(
             params=jax.tree.map(lambda a, b: jnp.where(diverged, a, b), state.params, params)
