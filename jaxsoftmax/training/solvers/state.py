@@ -88,6 +88,11 @@ class State(NamedTuple):
     settings: Settings
     memory: Any
 
+    @property
+    def reason(self) -> Status:
+        """The status of a state that is no tracer, as what it is."""
+        return Status(int(self.status))
+
 
 class Solver(Protocol):
     """A frozen, hashable value; its fields are what a program is compiled for."""
