@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, Field, model_validator
 
 from jaxsoftmax.training.schema import Count, NonNegative, Positive, Section, Share
-from jaxsoftmax.training.solvers.optimizers import Lbfgs, Optimizer
+from jaxsoftmax.training.solvers.optimizers import NewtonCg, Optimizer
 
 Key = tuple[str, ...]  # ("solver", "schedule", "name") is solver.schedule.name
 
@@ -177,8 +177,17 @@ class ModelConfig(Section):
     """``[model]``: softmax regression, ``features @ kernel + bias``."""
 
     bias: bool = True
-    l2: NonNegative = Field(
-        default=0.0, description="Adds l2/2 times the squared norm of the kernel to the mean loss."
+    l2: NonNegative | Literal["auto"] = Field(
+        default="auto",
+        description="Adds l2/2 times the squared norm of the kernel to the mean loss. `auto` takes "
+        "the best of a path of values, by the validation rows or, where these are few, by five "
+        "folds of all that do not test; then trains on both.",
+    )
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        default=0.0, description="The share of a label that is spread over all classes."
+    )
+    class_weights: Literal["balanced"] | None = Field(
+        default=None, description="`balanced` gives all classes the same weight in the loss."
     )
 
 
@@ -190,7 +199,16 @@ class RunConfig(Section):
     columns: ColumnsConfig = ColumnsConfig()
     split: Split = Split()
     model: ModelConfig = ModelConfig()
-    solver: Optimizer = Lbfgs(name="lbfgs")
+    solver: Optimizer = NewtonCg(name="newton_cg")
+
+    @model_validator(mode="after")
+    def _path_needs_convergence(self) -> Self:
+        if self.model.l2 == "auto" and not self.solver.needs_full_batch:
+            raise ValueError(
+                f'[model] l2 = "auto" needs a solver that converges (newton_cg, lbfgs); '
+                f"write a number for {self.solver.name}, such as l2 = 1e-4"
+            )
+        return self
 
 
 def known_keys(section: Key, tree: dict[str, Any]) -> set[str]:

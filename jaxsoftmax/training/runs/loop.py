@@ -16,20 +16,22 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.data import Dataset, batches
-from jaxsoftmax.training.data.dataset import Part
 from jaxsoftmax.training.errors import InputError, RunFailedError
 from jaxsoftmax.training.model.classifier import logits
 from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State, Status
-from jaxsoftmax.training.solvers.first_order import FirstOrder
 from jaxsoftmax.training.solvers.problem import objective
 from jaxsoftmax.training.solvers.schedules import Horizon
 from jaxsoftmax.training.solvers.state import finished as solved
 
+from . import plan
 from .state import Best, Position, Record, RunState
+
+PATH_TOLERANCE = 1e-4  # good enough to compare penalties
 
 
 class Scores(NamedTuple):
@@ -44,19 +46,25 @@ class Job(NamedTuple):
 
     Attributes:
       config: of the run.
-      dataset: the rows; `train` and `validation` are on the device.
+      dataset: the rows.
+      rows: those of train and validation, on the device, with their weights.
+      train: ``(N,)`` weights that are 0 on the validation rows.
+      validation: ``(N,)`` weights that are 0 on the training rows.
+      folds: ``(K, N)`` weights of the problems that are solved side by side on the path.
+      path: the penalties to choose from; none where the penalty is given.
       solver: what makes the steps.
-      settings: when the solver stops.
       horizon: how many steps an epoch and the whole stage have.
       batch_size: rows a step; None for solvers that see all.
     """
 
     config: RunConfig
     dataset: Dataset
-    train: Problem
-    validation: Problem
+    rows: Problem
+    train: Array
+    validation: Array
+    folds: Array
+    path: tuple[float, ...]
     solver: Solver
-    settings: Settings
     horizon: Horizon
     batch_size: int | None
 
@@ -67,68 +75,74 @@ def prepare(config: RunConfig, dataset: Dataset) -> Job:
     Raises:
       InputError: the batch is larger than the training part.
     """
-    choice, rows = config.solver, len(dataset.part("train").labels)
-    batch_size = None if choice.needs_full_batch else choice.batch_size
-    horizon = plan(config, rows)
-    settings = (
-        Settings(choice.tolerance, choice.max_iterations)
-        if choice.needs_full_batch
-        else Settings(0.0, horizon.steps)
+    horizon = horizon_of(config, len(dataset.part("train").labels))
+    weights = jnp.asarray(plan.row_weights(config, dataset))
+    first = jnp.arange(len(weights)) < dataset.parts.train.stop
+    stop = dataset.parts.validation.stop
+    rows = Problem(
+        # An array that is mapped into memory is used where it lies, on a CPU.
+        jax.device_put(dataset.features[:stop], may_alias=True),
+        jnp.asarray(dataset.labels[:stop]),
+        weights,
+        label_smoothing=config.model.label_smoothing,
     )
+    choice = config.solver
     return Job(
         config,
         dataset,
-        problem(dataset.part("train"), config.model.l2),
-        problem(dataset.part("validation"), 0.0),
-        FirstOrder(choice.build(horizon), line_search=choice.needs_full_batch),
-        settings,
+        rows,
+        jnp.where(first, weights, 0),
+        jnp.where(first, 0, jnp.asarray(dataset.weights[:stop])),
+        jnp.asarray(plan.fold_weights(config, dataset)),
+        plan.penalties(config, dataset),
+        choice.solver(horizon),
         horizon,
-        batch_size,
+        None if choice.needs_full_batch else choice.batch_size or dataset.parts.train.stop,
     )
 
 
-def plan(config: RunConfig, rows: int) -> Horizon:
+def horizon_of(config: RunConfig, rows: int) -> Horizon:
     """How many steps an epoch and the run take."""
-    if config.solver.needs_full_batch:
-        return Horizon(1, config.solver.max_iterations)
-    size = config.solver.batch_size or rows
+    solver = config.solver
+    if solver.needs_full_batch:
+        return Horizon(1, solver.max_iterations)
+    size = solver.batch_size or rows
     if size > rows:
         raise InputError(
             f"[solver] batch_size is {size} but the training part has {rows} rows; "
             f"leave batch_size out to use all rows in every step"
         )
     steps = math.ceil(rows / size)
-    return Horizon(steps, steps * config.solver.epochs)
-
-
-def problem(part: Part, l2: float) -> Problem:
-    """Rows on the device."""
-    features, labels, weights = (jnp.asarray(array) for array in part)
-    return Problem(features, labels, weights, jnp.float32(l2))
+    return Horizon(steps, steps * solver.epochs)
 
 
 def begin(job: Job) -> RunState:
-    """The state before the first step. All parameters are 0: the loss is convex and starts at ln C."""
+    """The state before the first step; all parameters are 0, where the loss is ln C."""
     dataset = job.dataset
     width, classes = dataset.features.shape[1], len(dataset.classes)
     zeros = jnp.zeros((1 + width, classes), jnp.float32)
     params = Params(zeros[1:], zeros[0] if job.config.model.bias else None)
-    solver = _init(job.solver, job.train, params, job.settings)
+    stage = plan.next_stage(job.path, ())
+    if stage < len(job.path):
+        copies = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(job.folds)), params)
+        solver = _start(job, stage, (), copies)
+    else:
+        solver = _start(job, stage, (), params)
     return RunState(
         job.config,
         dataset.fingerprint,
         dataset.columns,
         dataset.classes,
         solver,
-        Best(params, math.log(classes)),
-        Position(),
+        Best(params, math.inf),
+        Position(stage),
         (),
     )
 
 
 def finished(job: Job, state: RunState) -> bool:
-    """Whether the solver has stopped; what it has left undone is in ``state.solver.status``."""
-    return bool(solved(state.solver))
+    """Whether the model is made; what the solver has left undone is in ``state.solver.status``."""
+    return state.position.stage == len(job.path) and bool(solved(state.solver))
 
 
 def advance(job: Job, state: RunState, steps: int | None = None) -> RunState:
@@ -143,20 +157,23 @@ def advance(job: Job, state: RunState, steps: int | None = None) -> RunState:
     Raises:
       RunFailedError: the objective or the gradient is no longer finite.
     """
+    if state.position.stage < len(job.path):
+        return _advance_path(job, state)
     stage, epoch, first = state.position
     stop = job.horizon.steps_per_epoch
     last = stop if steps is None else min(first + steps, stop)
+    problem = _problem(job, stage, state.records)
     if job.batch_size is None:
-        solver = _full_step(job.solver, job.train, state.solver)
+        solver = _step(job.solver, problem, state.solver)
     else:
-        numbers = (jnp.int32(number) for number in (epoch, first, last))
+        rows, numbers = job.dataset.parts.train.stop, map(jnp.int32, (epoch, first, last))
         solver = _batch_steps(
-            job.solver, job.config.seed, job.batch_size, job.train, state.solver, *numbers
+            job.solver, job.config.seed, (job.batch_size, rows), problem, state.solver, *numbers
         )
     _check_finite(job, state.position, solver)
     if last < stop:
         return state._replace(solver=solver, position=Position(stage, epoch, last))
-    record = _record(job, solver, stage, epoch + 1)
+    record = _record(job, problem, solver, stage, epoch + 1)
     return state._replace(
         solver=solver,
         best=Best(solver.params, record.validation_loss),
@@ -165,23 +182,126 @@ def advance(job: Job, state: RunState, steps: int | None = None) -> RunState:
     )
 
 
+def _advance_path(job: Job, state: RunState) -> RunState:
+    """One step of the problems that are solved side by side, or on to the next penalty."""
+    stage, epoch, _ = state.position
+    l2 = jnp.float32(job.path[stage])
+    solver = _fold_steps(job.solver, job.rows, job.folds, l2, state.solver)
+    _check_finite(job, state.position, solver)
+    state = state._replace(solver=solver, position=Position(stage, epoch + 1))
+    if not bool(jnp.all(solved(solver))):
+        return state
+    scores = _fold_scores(job.rows, job.folds, solver.params)
+    record = Record(
+        stage,
+        epoch + 1,
+        job.path[stage],
+        float(jnp.mean(solver.objective)),
+        float(jnp.max(solver.gradient_norm)),
+        *(float(score) for score in scores),
+    )
+    records = (*state.records, record)
+    best, mean = state.best, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), solver.params)
+    if record.validation_loss < best.validation_loss:
+        best = Best(mean, record.validation_loss)
+    following = plan.next_stage(job.path, records)
+    start = best.params if following == len(job.path) else solver.params
+    return state._replace(
+        solver=_start(job, following, records, start),
+        best=best,
+        position=Position(following),
+        records=records,
+    )
+
+
+def _start(job: Job, stage: int, records: tuple[Record, ...], params: Params) -> State:
+    """The solver before the first step of a stage."""
+    solver = job.config.solver
+    if not solver.needs_full_batch:
+        settings = Settings(jnp.float32(0), jnp.int32(job.horizon.steps))
+        return _init(job.solver, _problem(job, stage, records), params, settings)
+    if stage < len(job.path):
+        loose = max(solver.tolerance, PATH_TOLERANCE)
+        settings = Settings(jnp.float32(loose), jnp.int32(solver.max_iterations))
+        l2 = jnp.float32(job.path[stage])
+        return _fold_init(job.solver, job.rows, job.folds, l2, params, settings)
+    settings = Settings(jnp.float32(solver.tolerance), jnp.int32(solver.max_iterations))
+    return _init(job.solver, _problem(job, stage, records), params, settings)
+
+
+def _problem(job: Job, stage: int, records: tuple[Record, ...]) -> Problem:
+    """The last problem: all rows with the chosen penalty, or the training rows with a given one."""
+    del stage
+    if job.path:
+        return _with(job.rows, job.rows.weights, jnp.float32(plan.chosen(job.path, records)))
+    return _with(job.rows, job.train, jnp.float32(job.config.model.l2))
+
+
+def _with(rows: Problem, weights: Array, l2: Array) -> Problem:
+    return Problem(rows.features, rows.labels, weights, l2, rows.label_smoothing)
+
+
 @jax.jit
 def scores(params: Params, rows: Problem) -> Scores:
-    """Loss (without the penalty) and accuracy."""
+    """Loss (without the penalty) and accuracy, over the rows that have a weight."""
     right = jnp.argmax(logits(params, rows.features), axis=-1) == rows.labels
     plain = Problem(rows.features, rows.labels, rows.weights)
-    return Scores(objective(plain, params), jnp.mean(right, dtype=jnp.float32))
+    total = jnp.sum(rows.weights)
+    share = jnp.sum(jnp.where(right, rows.weights, 0)) / jnp.where(total > 0, total, 1)
+    return Scores(objective(plain, params), share)
 
 
 _init = jax.jit(lambda solver, *arguments: solver.init(*arguments), static_argnums=0)
-_full_step = jax.jit(lambda solver, *arguments: solver.step(*arguments), static_argnums=0)
+_step = jax.jit(lambda solver, *arguments: solver.step(*arguments), static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fold_init(
+    solver: Solver, rows: Problem, folds: Array, l2: Array, params: Params, settings: Settings
+) -> State:
+    def init(weights: Array, params: Params) -> State:
+        return solver.init(_with(rows, weights, l2), params, settings)
+
+    return _over_folds(init, folds, params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fold_steps(
+    solver: Solver, rows: Problem, folds: Array, l2: Array, state: State
+) -> State:
+    def step(weights: Array, state: State) -> State:
+        return solver.step(_with(rows, weights, l2), state)
+
+    return _over_folds(step, folds, state)
+
+
+@jax.jit
+def _fold_scores(rows: Problem, folds: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+    """Train loss and accuracy, then those of the rows that a fold leaves out; means over folds."""
+
+    def both(weights: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+        left_out = jnp.where(weights > 0, 0, rows.weights)
+        return (
+            *scores(params, _with(rows, weights, jnp.float32(0))),
+            *scores(params, _with(rows, left_out, jnp.float32(0))),
+        )
+
+    return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), _over_folds(both, folds, params))
+
+
+def _over_folds(function, folds: Array, tree):  # type: ignore[no-untyped-def]
+    """`vmap`, but for a single fold, which needs no batched products."""
+    if len(folds) > 1:
+        return jax.vmap(function)(folds, tree)
+    one = function(folds[0], jax.tree.map(lambda leaf: leaf[0], tree))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[jnp.newaxis], one)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _batch_steps(
     solver: Solver,
     seed: int,
-    size: int,
+    sizes: tuple[int, int],
     rows: Problem,
     state: State,
     epoch: Array,
@@ -189,34 +309,38 @@ def _batch_steps(
     last: Array,
 ) -> State:
     """Steps ``first`` to ``last`` of an epoch; no other number of steps compiles another program."""
-    count = len(rows.labels)
+    size, count = sizes
     order = batches.order(seed, epoch, count, math.ceil(count / size) * size)
 
     def step(number: Array, state: State) -> State:
         chosen, counted = batches.batch(order, number, size, count)
         weights = rows.weights[chosen] * counted
-        part = Problem(rows.features[chosen], rows.labels[chosen], weights, rows.l2)
+        part = Problem(
+            rows.features[chosen], rows.labels[chosen], weights, rows.l2, rows.label_smoothing
+        )
         return solver.step(part, state)
 
     return jax.lax.fori_loop(first, last, step, state)
 
 
 def _check_finite(job: Job, position: Position, solver: State) -> None:
-    if solver.status == Status.DIVERGED:
+    if np.any(np.asarray(solver.status) == Status.DIVERGED):
+        step = int(np.max(solver.iterations)) - position.epoch * job.horizon.steps_per_epoch
         raise RunFailedError(
             f"The loss or its gradient is no longer finite in epoch {position.epoch + 1}, step "
-            f"{int(solver.iterations) - position.epoch * job.horizon.steps_per_epoch} of "
-            f"{job.horizon.steps_per_epoch}; no model was written. "
+            f"{step} of {job.horizon.steps_per_epoch}; no model was written. "
             f"A smaller solver.learning_rate or a solver.clip_norm usually helps."
         )
 
 
-def _record(job: Job, solver: State, stage: int, epoch: int) -> Record:
-    train, validation = scores(solver.params, job.train), scores(solver.params, job.validation)
+def _record(job: Job, problem: Problem, solver: State, stage: int, epoch: int) -> Record:
+    zero = jnp.float32(0)
+    train = scores(solver.params, _with(job.rows, job.train, zero))
+    validation = scores(solver.params, _with(job.rows, job.validation, zero))
     return Record(
         stage,
         epoch,
-        float(job.train.l2),
+        float(problem.l2),
         float(solver.objective),
         float(solver.gradient_norm),
         float(train.loss),

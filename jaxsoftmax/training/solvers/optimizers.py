@@ -11,7 +11,9 @@ from pydantic import Field
 
 from jaxsoftmax.training.schema import Count, Decay, NonNegative, Positive, Section
 
+from . import first_order, newton_cg
 from .schedules import Constant, Horizon, Schedule
+from .state import Solver
 
 
 class FirstOrder(Section):
@@ -36,6 +38,10 @@ class FirstOrder(Section):
         if self.clip_norm is not None:
             rule = optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
         return optax.with_extra_args_support(rule)
+
+    def solver(self, horizon: Horizon) -> Solver:
+        """The solver around `build`."""
+        return first_order.FirstOrder(self.build(horizon))
 
 
 class Sgd(FirstOrder):
@@ -177,9 +183,31 @@ class Lbfgs(Section):
         )
         return optax.lbfgs(memory_size=self.memory_size, linesearch=line_search)
 
+    def solver(self, horizon: Horizon) -> Solver:
+        """The solver around `build`."""
+        return first_order.FirstOrder(self.build(horizon), line_search=True)
+
+
+class NewtonCg(Section):
+    """Truncated Newton with conjugate gradients: few steps, each on all training rows."""
+
+    needs_full_batch: ClassVar[bool] = True
+
+    name: Literal["newton_cg"]
+    tolerance: NonNegative = Field(
+        default=1e-5, description="Converged where no entry of the gradient is above this."
+    )
+    max_iterations: Count = 100
+
+    def solver(self, horizon: Horizon) -> Solver:
+        """The solver; its length is decided by the tolerance."""
+        del horizon
+        return newton_cg.NewtonCg()
+
 
 Optimizer = Annotated[
-    Sgd
+    NewtonCg
+    | Sgd
     | Momentum
     | Adam
     | AdamW
