@@ -2,7 +2,8 @@
 
 A command's file is imported when the command is run, so that ``--help`` is quick.
 
-Exit codes: 0 done, 1 the run failed, 2 usage, config or data, 130 interrupted.
+Exit codes: 0 done, 1 the run failed, 2 usage, config or data,
+3 a score under --fail-under, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ app = cyclopts.App(
     help="Softmax in JAX: train a classifier from a config, use it; check and measure rules.",
     suppress_keyboard_interrupt=False,
 )
-for name in ("train", "evaluate", "predict", "check", "bench"):
+for name in ("train", "evaluate", "predict", "cv", "init", "check", "bench"):
     app.command(f"jaxsoftmax.cli.{name}:{name}", name=name)
 
 config_app = cyclopts.App(name="config", help="Show, check and describe configs.")
-for name in ("show", "check", "schema"):
+for name in ("show", "check", "schema", "reference"):
     config_app.command(f"jaxsoftmax.cli.config:{name}", name=name)
 app.command(config_app)
+
+data_app = cyclopts.App(name="data", help="Look at data before training.")
+data_app.command("jaxsoftmax.cli.data:describe", name="describe")
+app.command(data_app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 from cyclopts import Parameter
 
@@ -29,3 +29,9 @@ def usage_errors() -> Iterator[None]:
     except ValueError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+def usage(message: str) -> NoReturn:
+    """Ends the program: the arguments make no sense."""
+    print(message, file=sys.stderr)
+    sys.exit(2)

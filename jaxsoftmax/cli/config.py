@@ -37,3 +37,10 @@ def schema() -> None:
     from jaxsoftmax.training.config import RunConfig
 
     print(json.dumps(RunConfig.model_json_schema(), indent=2))
+
+
+def reference() -> None:
+    """Print the reference page of all keys, as Markdown."""
+    from jaxsoftmax.training.config.reference import page
+
+    print(page(), end="")

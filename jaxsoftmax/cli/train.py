@@ -26,16 +26,23 @@ def train(
     """
     from rich.console import Console
 
-    from jaxsoftmax.training import data, trainer
     from jaxsoftmax.training.config import load_config
-    from jaxsoftmax.training.report import progress
-    from jaxsoftmax.training.runs import folder
 
     settings = load_config(config, set_ or ())
+
+    from jaxsoftmax.training import data, trainer
+    from jaxsoftmax.training.report import progress
+    from jaxsoftmax.training.report.describe import describe
+    from jaxsoftmax.training.report.scores import Scores
+    from jaxsoftmax.training.runs import folder
+
     console = Console(soft_wrap=True, highlight=False, markup=False)
     dataset = data.prepare(settings)
     claim = folder.claim(out, config.stem, overwrite=overwrite)
-    console.print(progress.describe(settings, dataset))
+    console.print(describe(dataset))
+    console.print(progress.solver_line(settings))
     with progress.progress(settings, console) as on_record:
         summary = trainer.train(settings, dataset, claim.folder, on_record)
-    console.print(progress.conclude(summary, claim.publish()))
+    target = claim.publish()
+    scores = Scores.model_validate_json((target / folder.SCORES).read_bytes())
+    console.print(progress.conclude(summary, scores, target))

@@ -1,4 +1,4 @@
-"""Making a run, and testing the model of one again."""
+"""Making a run: from a config and its data to a folder."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
+import numpy.typing as npt
 
-from .config import RunConfig, load_config
-from .data import Dataset, prepare
-from .errors import InputError
+from .config import RunConfig
+from .data import Dataset
+from .errors import RunFailedError
 from .files import write_file
-from .model import Classifier, load, save
+from .model import Classifier, save
 from .model.files import versions
-from .report import pictures
-from .report.scores import Examination, examine, majority
+from .report import pictures, scores
 from .runs import Record, RunState, loop
-from .runs.folder import CONFIG, CONFUSION, CURVES, METRICS, SUMMARY, Summary, read_summary
+from .runs.folder import CONFIG, CONFUSION, CURVES, METRICS, SUMMARY, Summary
 from .solvers import Status
+
+WORSE = 0.05  # nats: a test loss this far above that of the class frequencies is no success
 
 
 def train(
@@ -28,7 +31,11 @@ def train(
     folder: Path,
     on_record: Callable[[Record], None] = lambda record: None,
 ) -> Summary:
-    """Trains, tests, and leaves config, metrics, model, figures and summary in ``folder``."""
+    """Trains, tests, and leaves config, metrics, model, scores, figures and summary in ``folder``.
+
+    Raises:
+      RunFailedError: The model is worse than saying how frequent the classes are.
+    """
     write_file(folder / CONFIG, config.model_dump_json(indent=2).encode())
     start = time.perf_counter()
     job = loop.prepare(config, dataset)
@@ -50,23 +57,31 @@ def train(
 def conclude(
     dataset: Dataset, state: RunState, folder: Path, seconds: tuple[float, float]
 ) -> Summary:
-    """Tests the parameters of the last state, and writes model, figures and summary."""
+    """Tests the parameters of the last state, and writes model, scores, figures and summary."""
     model = Classifier(state.columns, state.best.params, state.classes)
+    majority, part = scores.Majority.of(dataset), dataset.part("test")
+    test = scores.examine(model, part.features, part.labels, majority, state.config.seed)
+    baseline, last = test.scores.baseline, state.records[-1]
+    _check_worth(state, test.scores, majority.shares)
     save(folder, model)
-    test = examine(model, dataset.part("test"))
-    pictures.draw_curves(folder / CURVES, state.records, test.loss, test.accuracy)
+    scores.write(folder, test, model.classes)
+    pictures.draw_curves(folder / CURVES, state.records, test.scores)
     pictures.draw_confusion(folder / CONFUSION, test.confusion, model.classes)
     summary = Summary(
         data_sha256=dataset.fingerprint,
         rows=len(dataset.labels),
         features=dataset.features.shape[1],
         classes=len(dataset.classes),
-        test_rows=test.rows,
-        test_loss=test.loss,
-        test_accuracy=test.accuracy,
-        test_calibration_error=test.calibration_error,
-        majority_accuracy=majority(dataset).accuracy,
-        epochs=state.position.epoch,
+        label=dataset.label,
+        class_shares=tuple(majority.shares.tolist()),
+        test_rows=test.scores.rows,
+        test_loss=test.scores.log_loss,
+        test_accuracy=test.scores.accuracy,
+        majority_accuracy=baseline.accuracy,
+        majority_loss=baseline.log_loss,
+        l2=last.l2,
+        iterations=int(state.solver.iterations),
+        gradient_norm=last.gradient_norm,
         status=Status(int(state.solver.status)).name.lower(),
         compile_seconds=seconds[0],
         train_seconds=seconds[1],
@@ -77,18 +92,14 @@ def conclude(
     return summary
 
 
-def evaluate(folder: Path) -> Examination:
-    """Tests the saved model again, on the same rows.
-
-    Raises:
-      InputError: the folder holds no finished run, or the data are no longer the same.
-    """
-    summary = read_summary(folder)
-    model = load(folder)
-    dataset = prepare(load_config(folder / CONFIG))
-    if dataset.fingerprint != summary.data_sha256:
-        raise InputError(
-            f"{folder}: the data are no longer those the model was trained on, "
-            f"so its test rows cannot be found again"
+def _check_worth(state: RunState, test: scores.Scores, shares: npt.NDArray[np.float64]) -> None:
+    """A model that is worse on its own training rows than the class frequencies has diverged."""
+    frequencies = -float(np.sum(shares * np.log(np.where(shares > 0, shares, 1))))
+    loss = state.records[-1].train_loss
+    if loss > frequencies + WORSE and state.config.model.class_weights is None:
+        raise RunFailedError(
+            f"The training loss is {loss:.6g}, above the {frequencies:.6g} of always giving the "
+            f"frequencies of the classes; no model was written (test loss {test.log_loss:.6g}). "
+            f"The solver has diverged or has hardly begun: try another solver.learning_rate, "
+            f"more epochs, or solver newton_cg."
         )
-    return examine(model, dataset.part("test"))

@@ -36,8 +36,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
       InputError: with every problem found, one line each.
     """
+    path = path.expanduser()
     tree = _read(path)
     _anchor(tree, path.parent)
+    return from_tree(tree, path, overrides)
+
+
+def from_tree(tree: Tree, path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Applies overrides to settings whose paths are whole, and validates them once."""
     settings = [_parse(text) for text in overrides]
     for key, value in settings:
         _apply(tree, key, value)

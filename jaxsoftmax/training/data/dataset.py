@@ -98,8 +98,12 @@ class Answers(NamedTuple):
     split: pa.ChunkedArray | None
 
 
-def prepare(config: RunConfig) -> Dataset:
+def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
     """Reads, splits and encodes the data that a config names.
+
+    Args:
+      config: Of the run.
+      fold: (i, k): the test part is the i-th of k folds.
 
     Raises:
       InputError: a file cannot be read, or cannot be what the config says.
@@ -120,6 +124,8 @@ def prepare(config: RunConfig) -> Dataset:
     used = _used(typed(), numbered.labels, config, source.origin)
     numbers = np.where(used, numbered.labels, -1).astype(np.int32)
     parts, notes = _assign(config, numbers, numbered.classes, answers, roles, source.origin, files)
+    if fold is not None:
+        parts = splits.by_fold(parts, numbers, answers.split, config, fold)
     notes += splits.check(parts, numbers, numbered.classes, source.origin)
     out = int(np.sum(numbers < 0))
     notes += [f"{out} rows left out"] * (out > 0)

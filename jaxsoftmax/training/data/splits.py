@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.config.keys import Split
 from jaxsoftmax.training.errors import InputError
 
@@ -106,6 +109,42 @@ def by_hash(values: pa.ChunkedArray, split: Split) -> Assigned:
     digests = (hashlib.sha256(str(word).encode()).digest()[:8] for word in words)
     numbers = np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests])
     return Assigned(_part_at(numbers, split), ())
+
+
+def by_fold(
+    parts: Assignment,
+    labels: Labels,
+    values: pa.ChunkedArray | None,
+    config: RunConfig,
+    fold: tuple[int, int],
+) -> Assignment:
+    """One of k folds tests, groups whole; the others are split into train and validation."""
+    from sklearn.model_selection import GroupKFold, StratifiedKFold
+
+    which, count = fold
+    used = np.flatnonzero(labels >= 0)
+    split, seed = config.split, config.seed
+    if split.column is not None or split.time is not None:
+        raise InputError("[split] column and time decide the test rows; folds would not")
+    if values is not None:
+        keys = np.array(values.cast(pa.string()).to_pylist(), str)[used]
+        folds = GroupKFold(count, shuffle=True, random_state=seed).split(used, groups=keys)
+    else:
+        rare = int(np.bincount(labels[used]).max())
+        if rare < count:
+            raise InputError(f"{count} folds need {count} rows of some class, the most are {rare}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a class rarer than the folds is in some of them
+            stratified = StratifiedKFold(count, shuffle=True, random_state=seed)
+            folds = list(stratified.split(used, labels[used]))
+    rest, test = next(itertools.islice(folds, which, None))
+    new = np.full(len(labels), OUT, np.int8)
+    new[used[test]] = 2
+    share = split.validation / (split.validation + split.train)
+    random = np.random.default_rng((seed, which))
+    kept = used[rest]
+    new[kept] = (random.random(len(kept)) < share).astype(np.int8)
+    return new
 
 
 def check(parts: Assignment, labels: Labels, classes: Sequence[str], origin: str) -> list[str]:

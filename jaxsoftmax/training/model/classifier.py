@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 import jaxsoftmax
 from jaxsoftmax.training.data import Columns, Table
 from jaxsoftmax.training.data.columns import Features
+from jaxsoftmax.training.data.sources.arrays import array_tables
+from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.solvers import Params
+
+NUMBERS = 1 << 23  # at a time
 
 
 class Predictions(NamedTuple):
@@ -39,13 +44,44 @@ class Classifier(NamedTuple):
     params: Params
     classes: tuple[str, ...]
 
-    def predict(self, table: Table) -> Predictions:
-        """Classifies the rows of a table, whose columns may come in any order."""
-        return Predictions(self.classes, self.probabilities(self.columns.encode(table).features))
+    def predict(self, table: Any) -> Predictions:
+        """Classifies the rows of a table, whose columns may come in any order.
+
+        Args:
+          table: A `Table`, or what pyarrow can make a table of: a pandas data frame, a dictionary
+            of columns, or a matrix ``(N, D)`` whose columns are in the order of training.
+
+        Raises:
+          InputError: A column is missing, or a row holds what no number can be made of.
+        """
+        table = as_table(table)
+        encoded = self.columns.encode(table)
+        if encoded.complaint is not None:
+            raise InputError(encoded.complaint)
+        return Predictions(self.classes, self.probabilities(encoded.features))
 
     def probabilities(self, features: Features) -> npt.NDArray[np.float32]:
         """Class probabilities ``(N, C)`` of encoded features ``(N, D)``."""
-        return np.asarray(_probabilities(self.params, features))
+        rows = max(1, NUMBERS // max(1, max(self.params.kernel.shape)))
+        blocks = [
+            np.asarray(_probabilities(self.params, features[first : first + rows]))
+            for first in range(0, len(features), rows)
+        ]
+        return np.concatenate(blocks) if blocks else np.empty((0, len(self.classes)), np.float32)
+
+
+def as_table(given: Any) -> Table:
+    """Whatever holds columns, as a `Table`."""
+    if isinstance(given, Table):
+        return given
+    if isinstance(given, pa.Table):
+        return Table(given, "table")
+    if isinstance(given, dict):
+        return Table(pa.table(given), "table")
+    if isinstance(given, np.ndarray):
+        (table,) = array_tables("array", {"features": given}, rows=max(1, len(given)))
+        return table
+    return Table(pa.Table.from_pandas(given, preserve_index=False), "table")
 
 
 def logits(params: Params, features: jax.Array) -> jax.Array:

@@ -25,8 +25,20 @@ METRICS = "metrics.jsonl"  # one object a pass over the training rows
 SUMMARY = "summary.json"  # written last: where it is, the run is complete
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
+SCORES = "scores.json"
+COUNTS = "confusion.csv"
 LOCK = ".lock"
-FILES = (CONFIG, METRICS, SUMMARY, CURVES, CONFUSION, model_files.ARRAYS, model_files.CARD)
+FILES = (
+    CONFIG,
+    METRICS,
+    SUMMARY,
+    CURVES,
+    CONFUSION,
+    SCORES,
+    COUNTS,
+    model_files.ARRAYS,
+    model_files.CARD,
+)
 
 
 class Summary(Section):
@@ -36,12 +48,16 @@ class Summary(Section):
     rows: int
     features: int
     classes: int
+    label: str
+    class_shares: tuple[float, ...]
     test_rows: int
     test_loss: float
     test_accuracy: float
-    test_calibration_error: float
     majority_accuracy: float
-    epochs: int
+    majority_loss: float
+    l2: float
+    iterations: int
+    gradient_norm: float
     status: str
     compile_seconds: float
     train_seconds: float

@@ -162,7 +162,7 @@ def advance(job: Job, state: RunState, steps: int | None = None) -> RunState:
     stage, epoch, first = state.position
     stop = job.horizon.steps_per_epoch
     last = stop if steps is None else min(first + steps, stop)
-    problem = _problem(job, stage, state.records)
+    problem = _problem(job, state.records)
     if job.batch_size is None:
         solver = _step(job.solver, problem, state.solver)
     else:
@@ -173,7 +173,7 @@ def advance(job: Job, state: RunState, steps: int | None = None) -> RunState:
     _check_finite(job, state.position, solver)
     if last < stop:
         return state._replace(solver=solver, position=Position(stage, epoch, last))
-    record = _record(job, problem, solver, stage, epoch + 1)
+    record = _record(job, problem, solver, stage, epoch + 1, state.records)
     return state._replace(
         solver=solver,
         best=Best(solver.params, record.validation_loss),
@@ -219,21 +219,20 @@ def _start(job: Job, stage: int, records: tuple[Record, ...], params: Params) ->
     solver = job.config.solver
     if not solver.needs_full_batch:
         settings = Settings(jnp.float32(0), jnp.int32(job.horizon.steps))
-        return _init(job.solver, _problem(job, stage, records), params, settings)
+        return _init(job.solver, _problem(job, records), params, settings)
     if stage < len(job.path):
         loose = max(solver.tolerance, PATH_TOLERANCE)
         settings = Settings(jnp.float32(loose), jnp.int32(solver.max_iterations))
         l2 = jnp.float32(job.path[stage])
         return _fold_init(job.solver, job.rows, job.folds, l2, params, settings)
     settings = Settings(jnp.float32(solver.tolerance), jnp.int32(solver.max_iterations))
-    return _init(job.solver, _problem(job, stage, records), params, settings)
+    return _init(job.solver, _problem(job, records), params, settings)
 
 
-def _problem(job: Job, stage: int, records: tuple[Record, ...]) -> Problem:
+def _problem(job: Job, records: tuple[Record, ...]) -> Problem:
     """The last problem: all rows with the chosen penalty, or the training rows with a given one."""
-    del stage
     if job.path:
-        return _with(job.rows, job.rows.weights, jnp.float32(plan.chosen(job.path, records)))
+        return _with(job.rows, job.rows.weights, jnp.float32(plan.best(job.path, records).l2))
     return _with(job.rows, job.train, jnp.float32(job.config.model.l2))
 
 
@@ -333,10 +332,21 @@ def _check_finite(job: Job, position: Position, solver: State) -> None:
         )
 
 
-def _record(job: Job, problem: Problem, solver: State, stage: int, epoch: int) -> Record:
+def _record(
+    job: Job,
+    problem: Problem,
+    solver: State,
+    stage: int,
+    epoch: int,
+    records: tuple[Record, ...],
+) -> Record:
     zero = jnp.float32(0)
     train = scores(solver.params, _with(job.rows, job.train, zero))
-    validation = scores(solver.params, _with(job.rows, job.validation, zero))
+    if job.path:  # these rows train now; what they said of the penalty stands
+        last = plan.best(job.path, records)
+        validation = last.validation_loss, last.validation_accuracy
+    else:
+        validation = scores(solver.params, _with(job.rows, job.validation, zero))
     return Record(
         stage,
         epoch,
@@ -345,6 +355,5 @@ def _record(job: Job, problem: Problem, solver: State, stage: int, epoch: int) -
         float(solver.gradient_norm),
         float(train.loss),
         float(train.accuracy),
-        float(validation.loss),
-        float(validation.accuracy),
+        *map(float, validation),
     )

@@ -87,11 +87,13 @@ def map_npy(path: Path) -> Array:
         return np.memmap(path, dtype, "r", start, shape, order)
 
 
-def array_tables(path: Path, arrays: Mapping[str, Array]) -> Iterator[Table]:
+def array_tables(
+    path: Path | str, arrays: Mapping[str, Array], rows: int | None = None
+) -> Iterator[Table]:
     """Arrays of equally many rows as tables; what has more dimensions is flattened by row."""
-    rows = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    if len(set(rows.values())) > 1:
-        told = " but ".join(f"{count} rows in '{name}'" for name, count in rows.items())
+    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        told = " but ".join(f"{count} rows in '{name}'" for name, count in counts.items())
         raise InputError(f"{path}: {told}")
     features = arrays["features"]
     if features.ndim < 2 or features.dtype.kind not in "iufb" or 0 in features.shape:
@@ -99,7 +101,7 @@ def array_tables(path: Path, arrays: Mapping[str, Array]) -> Iterator[Table]:
             f"{path}: expected rows x features of real numbers, "
             f"got shape {features.shape} of {features.dtype}"
         )
-    at_a_time = max(1, NUMBERS // math.prod(features.shape[1:]))
+    at_a_time = rows or max(1, NUMBERS // math.prod(features.shape[1:]))
     for first in range(0, len(features), at_a_time):
         part = slice(first, first + at_a_time)
         columns = {"features": vectors_column(features[part])}
@@ -142,7 +144,7 @@ def _labels(path: Path) -> Array:
         return np.array(path.read_text(encoding="utf-8").split())
 
 
-def _label_column(path: Path, name: str, array: Array) -> pa.Array:
+def _label_column(path: Path | str, name: str, array: Array) -> pa.Array:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "iufbUS":
