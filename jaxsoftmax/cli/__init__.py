@@ -8,8 +8,10 @@ Exit codes: 0 done, 1 the run failed, 2 usage, config or data,
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import cyclopts
 
@@ -35,6 +37,8 @@ app.command(data_app)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits with its code."""
+    if arguments is None:
+        _keep_compiled_programs()
     try:
         app(arguments)
     except KeyboardInterrupt:
@@ -46,3 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # a full disk, a read-only folder
         print(f"{error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _keep_compiled_programs() -> None:
+    """A second run of a kind starts at once: its programs lie in the user's cache folder."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jaxsoftmax" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -27,8 +27,10 @@ def train(
     from rich.console import Console
 
     from jaxsoftmax.training.config import load_config
+    from jaxsoftmax.training.files import expand
 
     settings = load_config(config, set_ or ())
+    expand(settings.data.paths)  # a wrong path is told before anything heavy is imported
 
     from jaxsoftmax.training import data, trainer
     from jaxsoftmax.training.report import progress

@@ -38,13 +38,18 @@ def fitted(work, steps=None):
     return state
 
 
+def rows_of(work, name):
+    part = work.dataset.part(name)
+    return part.features.astype(np.float64), part.labels
+
+
 def numpy_softmax(logits):
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def numpy_scores(kernel, bias, rows):
-    features, labels = np.asarray(rows.features, np.float64), np.asarray(rows.labels)
+    features, labels = rows
     probabilities = numpy_softmax(features @ kernel + bias)
     loss = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
     return loss, (probabilities.argmax(axis=1) == labels).mean()
@@ -63,7 +68,7 @@ def test_stochastic_gradient_descent_step_by_step(bias):
     state = fitted(work)
     params = state.solver.params
 
-    features, labels = np.asarray(work.train.features, np.float64), np.asarray(work.train.labels)
+    features, labels = rows_of(work, "train")
     kernel, offset, step = np.zeros((4, 3)), np.zeros(3), 0
     for epoch in range(epochs):
         order = np.asarray(batches.order(5, jnp.int32(epoch), 90, 96))[:90]
@@ -83,10 +88,10 @@ def test_stochastic_gradient_descent_step_by_step(bias):
     last = state.records[-1]
     assert last.epoch == epochs
     assert (last.train_loss, last.train_accuracy) == pytest.approx(
-        numpy_scores(kernel, offset, work.train), rel=1e-5
+        numpy_scores(kernel, offset, (features, labels)), rel=1e-5
     )
     assert (last.validation_loss, last.validation_accuracy) == pytest.approx(
-        numpy_scores(kernel, offset, work.validation), rel=1e-5
+        numpy_scores(kernel, offset, rows_of(work, "validation")), rel=1e-5
     )
 
 
@@ -94,8 +99,8 @@ def test_lbfgs_reaches_the_optimum_of_scikit_learn():
     l2 = 1e-3
     work = job(configured(solver={"name": "lbfgs"}, l2=l2))
     state = fitted(work)
-    train, params = work.train, state.solver.params
-    features, labels = np.asarray(train.features, np.float64), np.asarray(train.labels)
+    params = state.solver.params
+    train = features, labels = rows_of(work, "train")
     reference = LogisticRegression(C=1 / (l2 * len(labels)), tol=1e-10, max_iter=10_000)
     reference.fit(features, labels)
 

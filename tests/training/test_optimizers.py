@@ -87,7 +87,7 @@ def options():
 
 
 def test_every_optimizer_is_tested():
-    assert {*REFERENCES, "lbfgs"} == set(OPTIMIZERS)
+    assert {*REFERENCES, "lbfgs", "newton_cg"} == set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize("name", REFERENCES)

@@ -39,6 +39,6 @@ label = {json.dumps(chosen, ensure_ascii=False)} # the column of the class, by n
 # class_weights = "balanced"
 
 [solver]
-# name = "newton_cg"
+name = "newton_cg" # or lbfgs, adam, sgd, … with epochs, batch_size, learning_rate
 # tolerance = 1e-5
 """

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from jaxsoftmax.training.errors import InputError
 
-from .errors import line
+from .errors import lines
 from .keys import TAGS, Key, RunConfig, known_keys
 
 Tree = dict[str, Any]
@@ -52,8 +52,8 @@ def from_tree(tree: Tree, path: Path, overrides: Sequence[str] = ()) -> RunConfi
         return RunConfig.model_validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
         overridden = {key for key, _ in settings}
-        lines = [line(detail, path, overridden, tree) for detail in error.errors()]
-        raise InputError("\n".join(lines)) from None
+        told = lines(error.errors(), path, overridden, tree)
+        raise InputError("\n".join(told)) from None
 
 
 def _read(path: Path) -> Tree:

@@ -232,3 +232,8 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type):
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [model for member in get_args(annotation) for model in _models(member)]
+
+
+def holds_table(annotation: Any) -> bool:
+    """Whether a key is a section."""
+    return bool(_models(annotation))

@@ -240,7 +240,7 @@ def fit(
 
 
 class Moments(NamedTuple):
-    """Count, mean and sum of squared deviations, which rows can be added to.
+    """Count, mean, sum of squared deviations and range, which rows can be added to.
 
     Source: Chan, Golub & LeVeque, Updating formulae and a pairwise algorithm for computing sample
     variances, 1979.
@@ -249,11 +249,13 @@ class Moments(NamedTuple):
     count: float
     mean: Floats  # (width,)
     squares: Floats
+    low: Floats
+    high: Floats
 
     @classmethod
     def of(cls, width: int) -> Moments:
         """Those of no rows."""
-        return cls(0, np.zeros(width), np.zeros(width))
+        return cls(0, *(np.full(width, value) for value in (0.0, 0.0, np.inf, -np.inf)))
 
     def and_rows(self, rows: Floats) -> Moments:
         """Those of these rows too."""
@@ -261,31 +263,38 @@ class Moments(NamedTuple):
             return self
         mean = rows.mean(axis=0)
         deviations = rows - mean
-        return self.merged(Moments(len(rows), mean, np.sum(deviations * deviations, axis=0)))
+        squares = np.sum(deviations * deviations, axis=0)
+        return self.merged(
+            Moments(len(rows), mean, squares, rows.min(axis=0), rows.max(axis=0))
+        )
 
     def merged(self, other: Moments) -> Moments:
         """Those of the rows of both."""
         count = self.count + other.count
         step = other.mean - self.mean
         share = other.count / count if count else 0.0
-        squares = self.squares + other.squares + step * step * self.count * share
-        return Moments(count, self.mean + step * share, squares)
+        return Moments(
+            count,
+            self.mean + step * share,
+            self.squares + other.squares + step * step * self.count * share,
+            np.minimum(self.low, other.low),
+            np.maximum(self.high, other.high),
+        )
 
     @classmethod
     def pooled(cls, all_: Iterable[Moments]) -> Moments:
         """Those of all numbers in all columns."""
-        single = [
-            Moments(m.count, m.mean[i : i + 1], m.squares[i : i + 1])
+        single = (
+            Moments(m.count, *(part[i : i + 1] for part in m[1:]))
             for m in all_
             for i in range(len(m.mean))
-        ]
+        )
         return functools.reduce(Moments.merged, single, cls.of(1))
 
     def deviation(self) -> Floats:
-        """The standard deviation; 1 for what does not vary, but for rounding."""
+        """The standard deviation; 1 for what does not vary."""
         deviation = np.sqrt(self.squares / max(self.count, 1))
-        constant = deviation <= 1e-14 * np.abs(self.mean)
-        return np.where(constant | (deviation == 0), 1.0, deviation)
+        return np.where((self.high > self.low) & (deviation > 0), deviation, 1.0)
 
 
 def vectors(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:

@@ -40,8 +40,13 @@ def accuracy(labels: Labels, predictions: Labels) -> float:
 
 def negative_log_likelihood(labels: Labels, probabilities: Probabilities) -> float:
     """Mean of -ln p[label], in nats."""
-    rows = np.arange(len(labels))
-    return float(-np.mean(np.log(probabilities[rows, labels].astype(np.float64))))
+    return float(np.mean(losses(labels, probabilities)))
+
+
+def losses(labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.float64]:
+    """-ln p[label] of each row; a probability that float32 rounds to 0 counts as the smallest."""
+    mine = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return -np.log(np.maximum(mine, np.finfo(np.float32).tiny))
 
 
 def confusion_matrix(labels: Labels, predictions: Labels, classes: int) -> npt.NDArray[np.int64]:
@@ -154,11 +159,11 @@ class Majority(NamedTuple):
         """How the most frequent class does, and the log-loss of the frequencies themselves."""
         winner = int(self.shares.argmax())
         floor = 0.5 / max(len(labels), 2)  # a class that training has not
-        losses = -np.log(np.maximum(self.shares, floor))
+        surprise = -np.log(np.maximum(self.shares, floor))
         return Baseline(
             label=self.classes[winner],
             accuracy=float(np.mean(labels == winner)),
-            log_loss=float(np.mean(losses[labels])),
+            log_loss=float(np.mean(surprise[labels])),
         )
 
 
@@ -242,12 +247,12 @@ def _intervals(
     rows, classes = len(labels), probabilities.shape[1]
     times = int(np.clip(MOST_DRAWS // max(rows, classes * classes), 200, 1000))
     random = np.random.default_rng(seed)
-    losses = -np.log(probabilities[np.arange(rows), labels].astype(np.float64))
+    each = losses(labels, probabilities)
     top = _in_top(5, labels, probabilities)
     drawn: dict[str, list[float]] = {name: [] for name in INTERVALS}
     for _ in range(times):
         chosen = random.integers(0, rows, rows)
-        drawn["log_loss"].append(float(losses[chosen].mean()))
+        drawn["log_loss"].append(float(each[chosen].mean()))
         drawn["accuracy"].append(float(np.mean(labels[chosen] == predictions[chosen])))
         drawn["top_5_accuracy"].append(float(top[chosen].mean()))
         if classes <= MOST_CLASSES_RESAMPLED:

@@ -122,6 +122,23 @@ def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
         raise _ragged(path, dialect)
     if not first:
         raise InputError(f"{path}: has a header and no rows")
+    _check_quotes(path, dialect)
+
+
+def _check_quotes(path: Path, dialect: Dialect) -> None:
+    """A quote that is never closed would make one field of the rest of the file."""
+    with pa.input_stream(str(path)) as file:
+        blocks = iter(lambda: file.read(BLOCK), b"")
+        quotes = sum(block.count(b'"') for block in blocks)
+    if quotes % 2 == 0:
+        return
+    try:
+        for _ in _numbered(path, dialect, strict=True):
+            pass
+    except csv.Error as error:
+        if "end of data" in str(error):
+            last = max(number for number, _ in _numbered(path, dialect))
+            raise InputError(f"{path}: line {last}: a quote is opened and never closed") from None
 
 
 def line_of(path: Path, dialect: Dialect, row: int) -> int:
@@ -132,11 +149,13 @@ def line_of(path: Path, dialect: Dialect, row: int) -> int:
     return 0
 
 
-def _numbered(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+def _numbered(
+    path: Path, dialect: Dialect, *, strict: bool = False
+) -> Iterator[tuple[int, list[str]]]:
     """Each row with the line on which it begins, by the slower reader that counts lines."""
     with pa.input_stream(str(path)) as stream:
         text = io.TextIOWrapper(stream, dialect.encoding, errors="replace", newline="")
-        reader = csv.reader(text, delimiter=dialect.delimiter)
+        reader = csv.reader(text, delimiter=dialect.delimiter, strict=strict)
         line, header = 1, dialect.header
         for row in reader:
             if row and not header:

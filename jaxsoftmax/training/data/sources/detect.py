@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxsoftmax.training.config.keys import DataConfig
 from jaxsoftmax.training.data.table import Source, Table
 from jaxsoftmax.training.errors import InputError
+from jaxsoftmax.training.files import expand
 
 from . import arrays, arrow, builtin, csv, idx, jsonl, svmlight
 from .guard import sentences
@@ -86,21 +86,6 @@ def open_source(data: DataConfig, paths: Sequence[str] | None = None) -> Source:
     files = expand(paths or data.paths)
     sources = [_open(path, data) for path in files]
     return sources[0] if len(sources) == 1 else _joined(sources)
-
-
-def expand(paths: Sequence[str]) -> list[Path]:
-    """The files that paths and patterns stand for, in the order of their names."""
-    found: list[Path] = []
-    for text in paths:
-        path = Path(text).expanduser()
-        if path.exists():
-            found.append(path)
-            continue
-        matches = sorted(glob.glob(str(path)))  # noqa: PTH207 - the pattern may be absolute
-        if not matches:
-            raise InputError(f"{path}: there is no such file")
-        found += map(Path, matches)
-    return found
 
 
 def format_of(path: Path) -> str:
