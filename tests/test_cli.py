@@ -156,7 +156,9 @@ def test_evaluate_on_other_files(trained, tmp_path, capsys):
         f"'setosa', 'versicolor', 'virginica' (150 such rows); give it a name of these with"
     )
     renamed = [f"--label-map=Iris-{word}={word}" for word in ("setosa", "versicolor")]
-    assert command("evaluate", trained, "--data", second, *renamed, "--label-map=Iris-virginica=") == 0
+    assert (
+        command("evaluate", trained, "--data", second, *renamed, "--label-map=Iris-virginica=") == 0
+    )
     assert "on 100 rows" in capsys.readouterr().out
 
 

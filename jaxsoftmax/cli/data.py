@@ -15,7 +15,7 @@ def describe(file: Path, *, label: str | None = None, set_: Overrides = None) ->
       label: The column of the class, for a file of data.
     """
     from jaxsoftmax.training import data
-    from jaxsoftmax.training.config import RunConfig, load_config
+    from jaxsoftmax.training.config import load_config
     from jaxsoftmax.training.report.describe import describe as told
 
     if file.suffix == ".toml" or file.name == "config.json":
@@ -25,7 +25,6 @@ def describe(file: Path, *, label: str | None = None, set_: Overrides = None) ->
 
         tree = {"data": {"path": str(file), **({"label": as_name(label)} if label else {})}}
         config = from_tree(tree, file, set_ or ())
-        assert isinstance(config, RunConfig)
     print(told(data.prepare(config)))
 
 

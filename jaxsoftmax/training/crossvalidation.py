@@ -13,9 +13,7 @@ from .report.scores import Majority, Scores, score
 from .runs import loop
 
 
-def cross_validate(
-    config: RunConfig, folds: int, on_fold: Callable[[int, Scores], None]
-) -> Scores:
+def cross_validate(config: RunConfig, folds: int, on_fold: Callable[[int, Scores], None]) -> Scores:
     """Trains and tests ``folds`` times; the split of the config sets the validation rows apart.
 
     Args:

@@ -81,7 +81,11 @@ def _predict(model: Classifier, path: Path, sink: IO[bytes], answer: Answer) -> 
             raise InputError(f"{encoded.complaint}; --on-bad-row skip or nan goes on")
         for name, count in encoded.unseen.items():
             unseen[name] = unseen.get(name, 0) + count
-        features = np.nan_to_num(encoded.features, nan=0.0, posinf=0.0, neginf=0.0) if encoded.bad.any() else encoded.features
+        features = (
+            np.nan_to_num(encoded.features, nan=0.0, posinf=0.0, neginf=0.0)
+            if encoded.bad.any()
+            else encoded.features
+        )
         block = _answers(model, model.probabilities(features), answer)
         block = {**_kept(table, answer.keep), **block}
         out = pa.table(block)
@@ -119,9 +123,7 @@ def _answers(model: Classifier, probabilities: np.ndarray, answer: Answer) -> di
 
 def _kept(table: Table, names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
     have = table.rows.column_names
-    return {
-        name: table.rows[column_named(have, name, table.origin, "--keep")] for name in names
-    }
+    return {name: table.rows[column_named(have, name, table.origin, "--keep")] for name in names}
 
 
 def _without(out: pa.Table, bad: np.ndarray, answer: Answer) -> pa.Table:

@@ -181,25 +181,25 @@ CASES = [
         "one_bad_number.csv",
         csv(changed("a", 5, "oops")),
         "FILE: column 'a': expected a number, got 'oops' at line 7 (1 of 24 rows); write "
-        "[columns] missing_values to read such text as missing, or categorical = [\"a\"]",
+        '[columns] missing_values to read such text as missing, or categorical = ["a"]',
     ),
     Odd(
         "underscore.csv",
         csv(changed("a", 5, "1_000")),
         "FILE: column 'a': expected a number, got '1_000' at line 7 (1 of 24 rows); write "
-        "[columns] missing_values to read such text as missing, or categorical = [\"a\"]",
+        '[columns] missing_values to read such text as missing, or categorical = ["a"]',
     ),
     Odd(
         "infinite.csv",
         csv(changed("b", 0, "inf")),
         "FILE: column 'b': expected a number, got 'inf' at line 2 (1 of 24 rows); write "
-        "[columns] missing_values to read such text as missing, or categorical = [\"b\"]",
+        '[columns] missing_values to read such text as missing, or categorical = ["b"]',
     ),
     Odd(
         "too_large.csv",
         csv(changed("b", 0, "1e400")),
         "FILE: column 'b': expected a number, got '1e400' at line 2 (1 of 24 rows); write "
-        "[columns] missing_values to read such text as missing, or categorical = [\"b\"]",
+        '[columns] missing_values to read such text as missing, or categorical = ["b"]',
     ),
     Odd("missing.csv", csv(changed("a", 3, "")), right("a", "a is missing", "b")),
     Odd("missing_na.csv", csv(changed("a", 3, "NA")), right("a", "a is missing", "b")),
@@ -269,8 +269,8 @@ CASES = [
         csv(changed("y", 20, '"cat')),
         "FILE: line 22: a quote is opened and never closed",
     ),
-    Odd("inches.csv", csv(plain(c=["5in", '6"'] * 12)), right("a", "b", 'c=5in', 'c=6"')),
-    Odd("one_inch.csv", csv(plain(c=['6"'] + ["5in"] * 23)), right("a", "b", 'c=5in', 'c=6"')),
+    Odd("inches.csv", csv(plain(c=["5in", '6"'] * 12)), right("a", "b", "c=5in", 'c=6"')),
+    Odd("one_inch.csv", csv(plain(c=['6"'] + ["5in"] * 23)), right("a", "b", "c=5in", 'c=6"')),
     Odd("nul.csv", csv(changed("y", 3, "ca\0t")), "FILE: has NUL characters; it is no text"),
     # --- other formats
     Odd("rows.jsonl", jsonl(plain(a=X[:, 0].tolist(), b=X[:, 1].tolist(), y=Y.tolist())), exact),

@@ -153,7 +153,8 @@ def test_an_override_that_is_wrong_names_itself(file):
 def test_a_new_tag_drops_what_only_the_old_branch_knew(file):
     config = load_config(file, ["solver.name=adam"])
     assert json.loads(config.solver.model_dump_json()) == {
-        "name": "adam", "epochs": 3, "batch_size": 16, "learning_rate": 0.1, "schedule": {"name": "cosine", "end": 0.0},
+        "name": "adam", "epochs": 3, "batch_size": 16, "learning_rate": 0.1,
+        "schedule": {"name": "cosine", "end": 0.0},
         "clip_norm": None, "b1": 0.9, "b2": 0.999, "eps": 1e-8,
     }  # fmt: skip
     typo = file.with_name("typo.toml")
@@ -164,9 +165,7 @@ def test_a_new_tag_drops_what_only_the_old_branch_knew(file):
 def test_data_paths_start_at_the_file_and_overrides_at_the_working_directory(
     file, tmp_path, monkeypatch
 ):
-    file.write_text(
-        VALID.replace('name = "iris"', 'path = "a.csv"\nlabel = "y"')
-    )
+    file.write_text(VALID.replace('name = "iris"', 'path = "a.csv"\nlabel = "y"'))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)

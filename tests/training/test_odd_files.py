@@ -1,12 +1,12 @@
 """Every odd file is read as it was meant, or refused in a sentence; none is misunderstood."""
 
 import json
+
 import pytest
 
 from jaxsoftmax.training import data
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.errors import InputError
-
 from tests.training.odd_files import CASES
 
 

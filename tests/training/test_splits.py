@@ -51,7 +51,7 @@ def test_classes_too_rare_to_split_train_and_others_are_in_all_parts():
 def test_a_column_says_it_in_its_own_words():
     words = ["Train", "val", "dev", "TEST", " training "]
     assert splits.by_column(column(words), "t", "p").parts.tolist() == [0, 1, 1, 2, 0]
-    with pytest.raises(InputError, match="^t: the column 'p' says 'no'; expected train, valid"):
+    with pytest.raises(InputError, match=r"^t: the column 'p' says 'no'; expected train, valid"):
         splits.by_column(column(["train", "no"]), "t", "p")
 
 

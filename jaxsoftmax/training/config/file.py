@@ -77,7 +77,9 @@ def _anchor(tree: Tree, folder: Path) -> None:
         table = tree.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str | list):
             given = table[key]
-            whole = [_anchored(path, folder) for path in ([given] if isinstance(given, str) else given)]
+            whole = [
+                _anchored(path, folder) for path in ([given] if isinstance(given, str) else given)
+            ]
             table[key] = whole[0] if isinstance(given, str) else whole
 
 

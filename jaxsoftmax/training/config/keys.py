@@ -78,7 +78,8 @@ class DataConfig(Section):
         default="error", description="What happens to rows without a label."
     )
     many_classes: bool = Field(
-        default=False, description="Takes a label of very many numbers, which looks like a quantity."
+        default=False,
+        description="Takes a label of very many numbers, which looks like a quantity.",
     )
     memory: Positive = Field(
         default=2.0, description="GB that features may take; above it they lie in a file, mapped."
@@ -94,7 +95,9 @@ class DataConfig(Section):
         if self.source == "builtin" and self.name is None:
             raise ValueError('source "builtin" needs a name, such as name = "iris"')
         if self.name is None and self.path is None:
-            raise ValueError('needs a path, as in path = "flowers.csv", or the name of builtin data')
+            raise ValueError(
+                'needs a path, as in path = "flowers.csv", or the name of builtin data'
+            )
         if self.name is not None and self.source not in ("auto", "builtin"):
             raise ValueError(f'source "{self.source}" needs a path, not a name')
         return self
@@ -165,7 +168,9 @@ class Split(Section):
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"train + validation + test must be 1, got {total:g}")
-        ways = [way for way in ("column", "group", "time", "hash") if getattr(self, way) is not None]
+        ways = [
+            way for way in ("column", "group", "time", "hash") if getattr(self, way) is not None
+        ]
         if len(ways) > 1:
             raise ValueError(f"{' and '.join(ways)} exclude each other")
         if ways and (self.validation_path or self.test_path):

@@ -15,11 +15,16 @@ from jaxsoftmax.training.solvers.schedules import Schedule
 
 from .keys import ColumnsConfig, DataConfig, ModelConfig, RunConfig, Split
 
-SECTIONS = (("data", DataConfig), ("columns", ColumnsConfig), ("split", Split), ("model", ModelConfig))
+SECTIONS = (
+    ("data", DataConfig),
+    ("columns", ColumnsConfig),
+    ("split", Split),
+    ("model", ModelConfig),
+)
 HEAD = """# Every key of a config
 
-Made by `jaxsoftmax config reference`. Unknown keys, wrong types and values out of range are refused; every
-key but the data's path (or name) and label has a default.
+Made by `jaxsoftmax config reference`. Unknown keys, wrong types and values out of range are
+refused; every key but the data's path (or name) and label has a default.
 
 """
 
@@ -87,9 +92,11 @@ def _names(annotation: Any) -> list[str]:
     if isinstance(annotation, type) and not arguments:
         if issubclass(annotation, BaseModel):
             return ["table"]
-        return [{"int": "integer", "float": "number", "str": "text", "bool": "`true`, `false`"}.get(
-            annotation.__name__, annotation.__name__
-        )]
+        return [
+            {"int": "integer", "float": "number", "str": "text", "bool": "`true`, `false`"}.get(
+                annotation.__name__, annotation.__name__
+            )
+        ]
     return list(dict.fromkeys(name for argument in arguments for name in _names(argument)))
 
 
@@ -108,5 +115,3 @@ def _is_tag(field: FieldInfo) -> bool:
 
 def _tag(model: type[BaseModel]) -> str:
     return str(get_args(model.model_fields["name"].annotation)[0])
-
-

@@ -20,7 +20,7 @@ GB = 10**9
 
 
 def array(shape: tuple[int, int], data: DataConfig) -> Features:
-    """An array to be filled; a memory map in the cache folder where it is larger than ``memory``."""
+    """An array to be filled; above ``memory``, a memory map in the cache folder."""
     size = math.prod(shape) * np.dtype(np.float32).itemsize
     if size <= data.memory * GB:
         return np.empty(shape, np.float32)

@@ -21,7 +21,7 @@ from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.schema import Section
 
 from . import values
-from .survey import Columned, decimal_of, fixed_vectors, plain
+from .survey import Columned, Kind, decimal_of, fixed_vectors, plain
 from .table import Table
 
 Features = npt.NDArray[np.float32]  # (rows, features)
@@ -177,9 +177,7 @@ class Columns(Section):
         )
 
 
-def fit(
-    tables: Iterable[tuple[Table, Mask]], columned: Columned, config: ColumnsConfig
-) -> Columns:
+def fit(tables: Iterable[tuple[Table, Mask]], columned: Columned, config: ColumnsConfig) -> Columns:
     """Learns the encoder.
 
     Args:
@@ -187,55 +185,64 @@ def fit(
       columned: what the columns are.
       config: what the user wants of them.
     """
-    moments = {
-        name: Moments.of(columned.vectors.get(name, 1))
-        for name, kind in columned.kinds.items()
-        if kind != "text"
+    seen = {
+        name: _Seen(Moments.of(columned.vectors.get(name, 1)), set(), False)
+        for name in columned.kinds
     }
-    seen: dict[str, set[str]] = {name: set() for name in columned.kinds if name not in moments}
-    missing: dict[str, bool] = dict.fromkeys(moments, False)
     for table, train in tables:
         keep = pa.array(train)
         for name, kind in columned.kinds.items():
-            column = table.rows[name].filter(keep)
-            if kind == "text":
-                seen[name] |= {MISSING if v is None else v for v in pc.unique(column).to_pylist()}
-            elif kind == "vector":
-                moments[name] = moments[name].and_rows(vectors(column).astype(np.float64))
-            else:
-                numbers = column.to_numpy()
-                known = numbers[~np.isnan(numbers)]
-                missing[name] |= len(known) < len(numbers)
-                moments[name] = moments[name].and_rows(known[:, np.newaxis])
-    if config.standardize == "global":
-        shared = Moments.pooled(moments.values())
-    columns: list[Column] = []
-    for name, kind in columned.kinds.items():
-        if kind == "text":
-            columns.append(Category(name=name, values=tuple(sorted(seen[name]))))
-            continue
-        mean, scale = moments[name].mean, moments[name].deviation()
-        if config.standardize == "global":
-            mean, scale = np.broadcast_to(shared.mean, mean.shape), shared.deviation()
-        scale = np.broadcast_to(scale, mean.shape)
-        if config.standardize == "none":
-            mean = mean if missing.get(name) else np.zeros_like(mean)
-            scale = np.ones_like(mean)
-        if kind == "vector":
-            columns.append(Vector(name=name, mean=tuple(mean.tolist()), scale=tuple(scale.tolist())))
-        else:
-            columns.append(
-                Number(
-                    name=name,
-                    mean=float(mean[0]),
-                    scale=float(scale[0]),
-                    indicator=missing[name] and config.missing == "mean",
-                )
-            )
+            seen[name] = _and_rows(seen[name], kind, table.rows[name].filter(keep))
+    numeric = [seen[name].moments for name, kind in columned.kinds.items() if kind != "text"]
+    shared = Moments.pooled(numeric) if config.standardize == "global" else None
     return Columns(
-        columns=tuple(columns),
+        columns=tuple(
+            _column(name, kind, seen[name], shared, config) for name, kind in columned.kinds.items()
+        ),
         unit_length=config.unit_length,
         missing_values=config.missing_values,
+    )
+
+
+class _Seen(NamedTuple):
+    """What the training part holds in one column."""
+
+    moments: Moments
+    values: set[str]
+    missing: bool
+
+
+def _and_rows(seen: _Seen, kind: Kind, column: pa.ChunkedArray) -> _Seen:
+    if kind == "text":
+        new = {MISSING if value is None else value for value in pc.unique(column).to_pylist()}
+        return seen._replace(values=seen.values | new)
+    if kind == "vector":
+        wide = vectors(column).astype(np.float64)
+        return seen._replace(moments=seen.moments.and_rows(wide))
+    numbers = column.to_numpy()
+    known = numbers[~np.isnan(numbers)]
+    moments = seen.moments.and_rows(known[:, np.newaxis])
+    return seen._replace(moments=moments, missing=seen.missing or len(known) < len(numbers))
+
+
+def _column(
+    name: str, kind: Kind, seen: _Seen, shared: Moments | None, config: ColumnsConfig
+) -> Column:
+    if kind == "text":
+        return Category(name=name, values=tuple(sorted(seen.values)))
+    moments = shared or seen.moments
+    mean = np.broadcast_to(moments.mean, seen.moments.mean.shape)
+    scale = np.broadcast_to(moments.deviation(), mean.shape)
+    if config.standardize == "none":
+        mean = mean if seen.missing else np.zeros_like(mean)  # the mean stands for what is missing
+        scale = np.ones_like(mean)
+    if kind == "vector":
+        return Vector(name=name, mean=tuple(mean.tolist()), scale=tuple(scale.tolist()))
+    return Number(
+        name=name,
+        mean=float(mean[0]),
+        scale=float(scale[0]),
+        indicator=seen.missing and config.missing == "mean",
     )
 
 
@@ -264,9 +271,7 @@ class Moments(NamedTuple):
         mean = rows.mean(axis=0)
         deviations = rows - mean
         squares = np.sum(deviations * deviations, axis=0)
-        return self.merged(
-            Moments(len(rows), mean, squares, rows.min(axis=0), rows.max(axis=0))
-        )
+        return self.merged(Moments(len(rows), mean, squares, rows.min(axis=0), rows.max(axis=0)))
 
     def merged(self, other: Moments) -> Moments:
         """Those of the rows of both."""
@@ -312,7 +317,11 @@ def _read_numbers(
     if types.is_string(column.type) or types.is_large_string(column.type):
         parsed = values.parse(column, tuple(missing_values), decimal_of(table))
         return parsed.numbers, parsed.bad
-    if types.is_floating(column.type) or types.is_integer(column.type) or types.is_null(column.type):
+    if (
+        types.is_floating(column.type)
+        or types.is_integer(column.type)
+        or types.is_null(column.type)
+    ):
         numbers = column.cast(pa.float64(), safe=False).to_numpy()
         return np.where(np.isinf(numbers), np.nan, numbers), np.isinf(numbers)
     raise InputError(
@@ -353,5 +362,3 @@ def _encode_category(
     codes = pc.fill_null(codes, -1).to_numpy()
     out[:] = codes[:, np.newaxis] == np.arange(len(column.values))
     return int(np.sum(codes < 0))
-
-

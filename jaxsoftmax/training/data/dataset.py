@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -140,7 +141,7 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
     features = cache.array((len(rows), len(encoder.features)), config.data)
     _fill(features, typed(), encoder, rows, columned.rows)
     sizes = np.cumsum([0] + [int(np.sum(parts == index)) for index in range(len(splits.PARTS))])
-    spans = Spans(*(slice(int(a), int(b)) for a, b in zip(sizes, sizes[1:], strict=False)))
+    spans = Spans(*(slice(int(a), int(b)) for a, b in itertools.pairwise(sizes)))
     dataset = Dataset(
         features,
         numbers[rows],
@@ -174,7 +175,9 @@ def roles_of(config: RunConfig, source: Source, tables: Callable[[], Iterator[Ta
         )
     by = [way for way in (split.column, split.group, split.time, split.hash) if way is not None]
     return Roles(
-        str(named(label, "label")), named(data.weights, "weights"), named(by[0], "split") if by else None
+        str(named(label, "label")),
+        named(data.weights, "weights"),
+        named(by[0], "split") if by else None,
     )
 
 
@@ -245,9 +248,7 @@ def _answers(tables: Iterator[Table], roles: Roles, config: RunConfig, origin: s
         if roles.split is not None:
             keys += survey.plain(table.rows[roles.split]).chunks
     if first_missing is not None and config.data.missing_labels == "error":
-        raise labels.required(
-            *first_missing, roles.label, config.columns.missing_values, missing
-        )
+        raise labels.required(*first_missing, roles.label, config.columns.missing_values, missing)
     if missing and sum(map(len, texts)) == missing:
         raise InputError(f"{origin}: no row has a label in '{roles.label}'")
     return Answers(
@@ -330,7 +331,11 @@ def _by_files(
     left = {1: 0.0 if given[1] else split.validation, 2: 0.0 if given[2] else split.test}
     total = split.train + sum(left.values())
     inner = split.model_copy(
-        update={"validation": left[1] / total, "test": left[2] / total, "train": split.train / total}
+        update={
+            "validation": left[1] / total,
+            "test": left[2] / total,
+            "train": split.train / total,
+        }
     )
     assigned = splits.by_ratio(numbers[:main], classes, inner, config.seed)
     parts[:main] = assigned.parts
@@ -354,5 +359,3 @@ def _fill(
         if (encoded.bad & wanted).any():
             raise InputError(encoded.complaint or f"{table.origin}: a row cannot be encoded")
         features[where[wanted]] = encoded.features[wanted]
-
-

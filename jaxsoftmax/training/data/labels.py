@@ -128,7 +128,7 @@ def required(
     row = int(np.argmax(missing))
     value = table.rows[name][row].as_py()
     told = "is empty" if value is None or not str(value).strip() else f"says '{value}'"
-    hint = ', '.join(repr(v) for v in missing_values[:NAMED])
+    hint = ", ".join(repr(v) for v in missing_values[:NAMED])
     return InputError(
         f"{table.origin}: {table.where(row)}: the label '{name}' {told} ({count} such rows); "
         f'write [data] missing_labels = "drop_row" to leave them out'

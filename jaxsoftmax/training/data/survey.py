@@ -22,6 +22,7 @@ Kind = Literal["number", "text", "vector", "date", "other"]
 SOME_BAD = 0.1  # of the values: a column of numbers with mistakes, and no column of text
 PROBLEMS_SHOWN = 20
 FEWEST_ROWS_TO_COUNT = 5
+FEWEST_NAMES = 10
 
 
 class Columned(NamedTuple):
@@ -287,52 +288,70 @@ def _decide(
 ) -> tuple[Kind, str | None, str | None]:
     """The kind of a column, or why it is left out, or what is wrong with it."""
     kind = seen.kind
-    if kind == "other":
-        return kind, None, f'holds neither numbers nor text; write [columns] drop = ["{name}"]'
-    if kind == "date":
-        return kind, None, _date_advice(name)
-    if kind == "vector":
-        if seen.bad:
-            told = f"the first has {seen.width}" if "length" in _bad(seen) else "expected numbers"
-            return kind, None, f"{_bad(seen)} ({seen.bad} such rows); {told}"
-        return kind, None, None
+    if kind in ("other", "date", "vector"):
+        return kind, None, _unfit(name, seen)
     if name in categorical:
         return "text", None, None
     if not seen.known:
         return kind, "no row has a value", None
-    if kind == "number":
-        if seen.bad:
-            return kind, None, f"{_bad(seen)} is not finite ({seen.bad} such rows)"
-    elif not seen.bad:
-        kind = "number"
-    if kind == "number":
-        unnamed = name.startswith("Unnamed:") or not name
-        if not asked and seen.counting and rows >= FEWEST_ROWS_TO_COUNT:
-            return kind, "it counts the rows", None
-        if not asked and unnamed:
-            return kind, "it has no name", None
-        return kind, None, None
-    return _decide_text(name, seen, rows, config, asked=asked)
+    if kind == "text" and seen.bad:
+        return _decide_text(name, seen, config, asked=asked)
+    if seen.bad:
+        return kind, None, f"{_bad(seen)} is not finite ({seen.bad} such rows)"
+    if not asked and seen.counting and rows >= FEWEST_ROWS_TO_COUNT:
+        return "number", "it counts the rows", None
+    return "number", "it has no name" if _unnamed(name) and not asked else None, None
+
+
+def _unfit(name: str, seen: _Seen) -> str | None:
+    """What is wrong with a column that is neither numbers nor text."""
+    if seen.kind == "other":
+        return f'holds neither numbers nor text; write [columns] drop = ["{name}"]'
+    if seen.kind == "date":
+        return _date_advice(name)
+    if not seen.bad:
+        return None
+    told = f"the first has {seen.width}" if "length" in _bad(seen) else "expected numbers"
+    return f"{_bad(seen)} ({seen.bad} such rows); {told}"
 
 
 def _decide_text(
-    name: str, seen: _Seen, rows: int, config: ColumnsConfig, *, asked: bool
+    name: str, seen: _Seen, config: ColumnsConfig, *, asked: bool
 ) -> tuple[Kind, str | None, str | None]:
     if seen.dates > 0.9 * seen.known:
         return "date", None, _date_advice(name)
     if seen.bad <= SOME_BAD * seen.known:
-        return "text", None, (
-            f"expected a number, got {_bad(seen)} ({seen.bad} of {seen.known} rows); "
-            f'write [columns] missing_values to read such text as missing, or categorical = ["{name}"]'
+        return (
+            "text",
+            None,
+            (
+                f"expected a number, got {_bad(seen)} ({seen.bad} of {seen.known} rows); "
+                f"write [columns] missing_values to read such text as missing, "
+                f'or categorical = ["{name}"]'
+            ),
         )
     if seen.dressed > 0.9 * seen.bad:
-        return "text", None, (
-            f"looks like numbers written for people, as {_bad(seen)}; "
-            f'take separators and units out, or write [columns] categorical = ["{name}"]'
+        return (
+            "text",
+            None,
+            (
+                f"looks like numbers written for people, as {_bad(seen)}; "
+                f'take separators and units out, or write [columns] categorical = ["{name}"]'
+            ),
         )
-    if len(seen.values) > config.max_categories and not asked:
+    if asked:
+        return "text", None, None
+    if len(seen.values) > config.max_categories:
         return "text", f"text with more than {config.max_categories} values", None
+    if len(seen.values) == seen.known and seen.known >= FEWEST_NAMES:
+        return "text", "text with another value in each row", None
+    if _unnamed(name):
+        return "text", "it has no name", None
     return "text", None, None
+
+
+def _unnamed(name: str) -> bool:
+    return name.startswith("Unnamed:") or not name
 
 
 def _bad(seen: _Seen) -> str:

@@ -62,7 +62,7 @@ class Classifier(NamedTuple):
 
     def probabilities(self, features: Features) -> npt.NDArray[np.float32]:
         """Class probabilities ``(N, C)`` of encoded features ``(N, D)``."""
-        rows = max(1, NUMBERS // max(1, max(self.params.kernel.shape)))
+        rows = max(1, NUMBERS // max(self.params.kernel.shape))
         blocks = [
             np.asarray(_probabilities(self.params, features[first : first + rows]))
             for first in range(0, len(features), rows)

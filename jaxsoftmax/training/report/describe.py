@@ -23,10 +23,8 @@ def describe(dataset: Dataset) -> str:
     vectors = [f"{c.name} ({len(c.mean)} numbers)" for c in columns if isinstance(c, Vector)]
     encoded = [f"{c.name} ({len(c.values)} values)" for c in columns if isinstance(c, Category)]
     missing = [c.name for c in columns if isinstance(c, Number) and c.indicator]
-    lines = [
-        f"data    {Path(dataset.origin).name}: {len(dataset.labels):,} rows, "
-        f"{dataset.features.shape[1]:,} features, label '{dataset.label}'"
-    ]
+    size = f"{len(dataset.labels):,} rows, {dataset.features.shape[1]:,} features"
+    lines = [f"data    {Path(dataset.origin).name}: {size}, label '{dataset.label}'"]
     for title, names in (
         ("numbers", numbers),
         ("vectors", vectors),

@@ -244,6 +244,8 @@ def _write_cells(
 
 def ink_on(colour: npt.NDArray[np.float64]) -> str:
     """Black or white, whichever has more contrast (WCAG 2.2, relative luminance)."""
-    linear = np.where(colour[:3] <= 0.04045, colour[:3] / 12.92, ((colour[:3] + 0.055) / 1.055) ** 2.4)
+    linear = np.where(
+        colour[:3] <= 0.04045, colour[:3] / 12.92, ((colour[:3] + 0.055) / 1.055) ** 2.4
+    )
     luminance = float(linear @ np.array([0.2126, 0.7152, 0.0722]))
     return INK if (luminance + 0.05) ** 2 > 0.071 * 1.05 else "white"

@@ -80,18 +80,12 @@ def solver_line(config: RunConfig) -> str:
 
 def conclude(summary: Summary, scores: Scores, folder: Path) -> str:
     """How it went."""
-    lines = [
-        f"time    {summary.compile_seconds:.2f} s compiling, "
-        f"{summary.train_seconds:.2f} s training",
-        scores_lines(scores),
-    ]
-    status = Status[summary.status.upper()]
     told = f"{summary.iterations} steps, gradient {summary.gradient_norm:.1e}, l2 {summary.l2:.3g}"
-    if status in (Status.CONVERGED, Status.ITERATION_LIMIT) and summary.status == "converged":
-        lines.insert(1, f"solver  converged: {told}")
-    else:
-        lines.insert(1, f"solver  {told}: {status.sentence()}")
-    return "\n".join([*lines, f"saved   {folder}"])
+    status = Status[summary.status.upper()]
+    how = f"converged: {told}" if status == Status.CONVERGED else f"{told}; {status.sentence()}"
+    seconds = f"{summary.compile_seconds:.2f} s compiling, {summary.train_seconds:.2f} s training"
+    lines = [f"time    {seconds}", f"solver  {how}", scores_lines(scores), f"saved   {folder}"]
+    return "\n".join(lines)
 
 
 def scores_lines(scores: Scores, name: str = "test") -> str:

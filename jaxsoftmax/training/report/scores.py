@@ -231,14 +231,24 @@ def _in_top(k: int, labels: Labels, probabilities: Probabilities) -> npt.NDArray
 
 
 def _roc_auc(labels: Labels, probabilities: Probabilities) -> float | None:
-    from sklearn.metrics import roc_auc_score
-
     areas = [
-        roc_auc_score(labels == i, probabilities[:, i])
+        area_under_roc(labels == i, probabilities[:, i])
         for i in np.unique(labels)
         if not np.all(labels == i)
     ]
     return float(np.mean(areas)) if areas else None
+
+
+def area_under_roc(positive: npt.NDArray[np.bool_], scores: Probabilities) -> float:
+    """How often a positive row has a higher score than a negative one; ties count half.
+
+    Mann and Whitney's statistic, from ranks. That of scikit-learn costs a second of imports.
+    """
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    count = int(positive.sum())
+    above = ranks[positive].sum() - count * (count + 1) / 2
+    return float(above / (count * (len(positive) - count)))
 
 
 def _intervals(

@@ -265,9 +265,7 @@ def _fold_init(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _fold_steps(
-    solver: Solver, rows: Problem, folds: Array, l2: Array, state: State
-) -> State:
+def _fold_steps(solver: Solver, rows: Problem, folds: Array, l2: Array, state: State) -> State:
     def step(weights: Array, state: State) -> State:
         return solver.step(_with(rows, weights, l2), state)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 import optax
 from pydantic import Field, model_validator
 
-from jaxsoftmax.training.schema import Count, Factor, NonNegative, Positive, Share, Section
+from jaxsoftmax.training.schema import Count, Factor, NonNegative, Positive, Section, Share
 
 Floor = Annotated[float, Field(ge=0, le=1)]
 

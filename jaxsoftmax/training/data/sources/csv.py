@@ -111,10 +111,11 @@ def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
                 for batch in pyarrow.csv.open_csv(file, options, parse, convert):
                     if bad:
                         break
+                    rows = pa.Table.from_batches([batch])
                     if dialect.decimal != ".":
-                        metadata = {b"decimal": dialect.decimal.encode()}
-                        batch = batch.replace_schema_metadata(metadata)
-                    yield Table(pa.Table.from_batches([batch]), f"{path}", first, place)
+                        metadata = {"decimal": dialect.decimal}
+                        rows = rows.replace_schema_metadata(metadata)
+                    yield Table(rows, f"{path}", first, place)
                     first += batch.num_rows
         except pa.ArrowInvalid as error:
             raise _explained(path, dialect, error) from None

@@ -100,21 +100,19 @@ def format_of(path: Path) -> str:
         head = file.read(32)
     if not head:
         raise InputError(f"{path}: is empty")
-    for magic, name in STRANGERS:
-        if head.startswith(magic):
-            raise InputError(f"{path}: is {name}")
-    for magic, name in MAGIC:
-        if head.startswith(magic):
-            return name
+    stranger = next((name for magic, name in STRANGERS if head.startswith(magic)), None)
+    if stranger is not None:
+        raise InputError(f"{path}: is {stranger}")
     if head.startswith(b"PK\x03\x04"):
         return _zip_format(path)
+    known = next((name for magic, name in MAGIC if head.startswith(magic)), None)
+    return known or _format_named(path)
+
+
+def _format_named(path: Path) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     ending = next((suffix for suffix in reversed(suffixes) if suffix not in PACKED), "")
-    if ending in ENDINGS:
-        return ENDINGS[ending]
-    if idx.recognised(path):
-        return "idx"
-    return "csv"
+    return ENDINGS.get(ending) or ("idx" if idx.recognised(path) else "csv")
 
 
 def _zip_format(path: Path) -> str:
@@ -131,7 +129,9 @@ def _open(path: Path, data: DataConfig) -> Source:
     if wanted == "builtin":
         raise InputError(f'{path}: source "builtin" has no path')
     if found in ("parquet", "arrow", "npy", "npz", "hf") and wanted != found:
-        raise InputError(f'{path}: is a file of format {found}, not {wanted}; write source = "auto"')
+        raise InputError(
+            f'{path}: is a file of format {found}, not {wanted}; write source = "auto"'
+        )
     return READERS[wanted](path, data)
 
 

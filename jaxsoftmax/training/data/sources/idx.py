@@ -69,5 +69,3 @@ def _beside(path: Path) -> str | None:
 
 def _opened(path: Path):  # type: ignore[no-untyped-def]
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-
-
