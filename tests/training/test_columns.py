@@ -71,7 +71,7 @@ def test_moments_do_not_depend_on_blocks(values, cut, offset):
     assert parts.mean == pytest.approx(whole.mean, rel=1e-13)
     spread = float(np.std(rows))
     limit = 1e-7 * spread + 1e-14 * abs(offset) + 1e-9
-    assert np.sqrt(parts.squares / parts.count) == pytest.approx(spread, abs=limit)
+    assert np.sqrt(parts.squares / parts.rows) == pytest.approx(spread, abs=limit)
 
 
 @given(st.lists(st.text(max_size=12), min_size=1, max_size=20))

@@ -247,13 +247,13 @@ def _column(
 
 
 class Moments(NamedTuple):
-    """Count, mean, sum of squared deviations and range, which rows can be added to.
+    """Number of rows, mean, sum of squared deviations and range, which rows can be added to.
 
     Source: Chan, Golub & LeVeque, Updating formulae and a pairwise algorithm for computing sample
     variances, 1979.
     """
 
-    count: float
+    rows: float
     mean: Floats  # (width,)
     squares: Floats
     low: Floats
@@ -275,13 +275,13 @@ class Moments(NamedTuple):
 
     def merged(self, other: Moments) -> Moments:
         """Those of the rows of both."""
-        count = self.count + other.count
+        count = self.rows + other.rows
         step = other.mean - self.mean
-        share = other.count / count if count else 0.0
+        share = other.rows / count if count else 0.0
         return Moments(
             count,
             self.mean + step * share,
-            self.squares + other.squares + step * step * self.count * share,
+            self.squares + other.squares + step * step * self.rows * share,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
         )
@@ -290,7 +290,7 @@ class Moments(NamedTuple):
     def pooled(cls, all_: Iterable[Moments]) -> Moments:
         """Those of all numbers in all columns."""
         single = (
-            Moments(m.count, *(part[i : i + 1] for part in m[1:]))
+            Moments(m.rows, *(part[i : i + 1] for part in m[1:]))
             for m in all_
             for i in range(len(m.mean))
         )
@@ -298,7 +298,7 @@ class Moments(NamedTuple):
 
     def deviation(self) -> Floats:
         """The standard deviation; 1 for what does not vary."""
-        deviation = np.sqrt(self.squares / max(self.count, 1))
+        deviation = np.sqrt(self.squares / max(self.rows, 1))
         return np.where((self.high > self.low) & (deviation > 0), deviation, 1.0)
 
 

@@ -45,7 +45,8 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def missing_rows(text: pa.ChunkedArray, missing_values: Sequence[str]) -> values.Mask:
     """Where there is no label."""
-    return values.blank(text, tuple(missing_values)).is_null().to_numpy()
+    absent: values.Mask = values.blank(text, tuple(missing_values)).is_null().to_numpy()
+    return absent
 
 
 def number(
@@ -87,7 +88,9 @@ def encode(text: pa.ChunkedArray, classes: Sequence[str]) -> Labels:
         + [-1],
         np.int32,
     )
-    return table[pc.fill_null(codes.indices, len(codes.dictionary)).to_numpy(zero_copy_only=False)]
+    indices = pc.fill_null(codes.indices, len(codes.dictionary)).to_numpy(zero_copy_only=False)
+    found: Labels = table[indices]
+    return found
 
 
 def _merged(names: Sequence[str]) -> tuple[dict[str, str], list[str]]:

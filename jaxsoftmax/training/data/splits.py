@@ -158,7 +158,7 @@ def check(parts: Assignment, labels: Labels, classes: Sequence[str], origin: str
         counts = np.bincount(labels[parts == index], minlength=len(classes))
         if not counts.sum():
             raise InputError(f"{origin}: the {part} part has no rows; see [split]")
-        absent = [classes[i] for i in np.flatnonzero(counts == 0)]
+        absent = [name for name, count in zip(classes, counts, strict=True) if not count]
         if part == "train" and len(classes) - len(absent) < 2:
             raise InputError(f"{origin}: the train part has rows of one class only; see [split]")
         if absent:

@@ -371,7 +371,8 @@ def _date_advice(name: str) -> str:
 def numbers_of(column: pa.ChunkedArray, table: Table, config: ColumnsConfig) -> values.Floats:
     """A column as numbers; NaN where there is none."""
     if _kind(column.type) == "number":
-        return column.cast(pa.float64(), safe=False).to_numpy()
+        found: values.Floats = column.cast(pa.float64(), safe=False).to_numpy()
+        return found
     return values.parse(column.cast(pa.string()), config.missing_values, decimal_of(table)).numbers
 
 

@@ -75,4 +75,5 @@ def dressed_numbers(text: pa.ChunkedArray) -> Mask:
 
 def _matches(text: pa.ChunkedArray, pattern: str) -> Mask:
     found = pc.match_substring_regex(text, pattern)
-    return pc.fill_null(found, False).to_numpy(zero_copy_only=False)
+    mask: Mask = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
+    return mask

@@ -17,7 +17,7 @@ from jaxsoftmax.training.data.sources.arrays import array_tables
 from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.solvers import Params
 
-NUMBERS = 1 << 23  # at a time
+NUMBERS = 1 << 21  # at a time
 
 
 class Predictions(NamedTuple):

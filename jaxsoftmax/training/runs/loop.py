@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from jaxsoftmax.training.data import Dataset, batches
 from jaxsoftmax.training.errors import InputError, RunFailedError
 from jaxsoftmax.training.model.classifier import logits
 from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State, Status
+from jaxsoftmax.training.solvers.optimizers import FullBatch
 from jaxsoftmax.training.solvers.problem import objective
 from jaxsoftmax.training.solvers.schedules import Horizon
 from jaxsoftmax.training.solvers.state import finished as solved
@@ -97,14 +99,14 @@ def prepare(config: RunConfig, dataset: Dataset) -> Job:
         plan.penalties(config, dataset),
         choice.solver(horizon),
         horizon,
-        None if choice.needs_full_batch else choice.batch_size or dataset.parts.train.stop,
+        None if isinstance(choice, FullBatch) else choice.batch_size or dataset.parts.train.stop,
     )
 
 
 def horizon_of(config: RunConfig, rows: int) -> Horizon:
     """How many steps an epoch and the run take."""
     solver = config.solver
-    if solver.needs_full_batch:
+    if isinstance(solver, FullBatch):
         return Horizon(1, solver.max_iterations)
     size = solver.batch_size or rows
     if size > rows:
@@ -217,16 +219,18 @@ def _advance_path(job: Job, state: RunState) -> RunState:
 def _start(job: Job, stage: int, records: tuple[Record, ...], params: Params) -> State:
     """The solver before the first step of a stage."""
     solver = job.config.solver
-    if not solver.needs_full_batch:
+    on_path = stage < len(job.path)
+    if isinstance(solver, FullBatch):
+        tolerance = max(solver.tolerance, PATH_TOLERANCE) if on_path else solver.tolerance
+        settings = Settings(jnp.float32(tolerance), jnp.int32(solver.max_iterations))
+    else:
         settings = Settings(jnp.float32(0), jnp.int32(job.horizon.steps))
-        return _init(job.solver, _problem(job, records), params, settings)
-    if stage < len(job.path):
-        loose = max(solver.tolerance, PATH_TOLERANCE)
-        settings = Settings(jnp.float32(loose), jnp.int32(solver.max_iterations))
+    if on_path:
         l2 = jnp.float32(job.path[stage])
-        return _fold_init(job.solver, job.rows, job.folds, l2, params, settings)
-    settings = Settings(jnp.float32(solver.tolerance), jnp.int32(solver.max_iterations))
-    return _init(job.solver, _problem(job, records), params, settings)
+        start: State = _fold_init(job.solver, job.rows, job.folds, l2, params, settings)
+    else:
+        start = _init(job.solver, _problem(job, records), params, settings)
+    return start
 
 
 def _problem(job: Job, records: tuple[Record, ...]) -> Problem:
@@ -250,8 +254,14 @@ def scores(params: Params, rows: Problem) -> Scores:
     return Scores(objective(plain, params), share)
 
 
-_init = jax.jit(lambda solver, *arguments: solver.init(*arguments), static_argnums=0)
-_step = jax.jit(lambda solver, *arguments: solver.step(*arguments), static_argnums=0)
+@functools.partial(jax.jit, static_argnums=0)
+def _init(solver: Solver, problem: Problem, params: Params, settings: Settings) -> State:
+    return solver.init(problem, params, settings)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(solver: Solver, problem: Problem, state: State) -> State:
+    return solver.step(problem, state)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -261,7 +271,8 @@ def _fold_init(
     def init(weights: Array, params: Params) -> State:
         return solver.init(_with(rows, weights, l2), params, settings)
 
-    return _over_folds(init, folds, params)
+    found: State = _over_folds(init, folds, params)
+    return found
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -269,7 +280,8 @@ def _fold_steps(solver: Solver, rows: Problem, folds: Array, l2: Array, state: S
     def step(weights: Array, state: State) -> State:
         return solver.step(_with(rows, weights, l2), state)
 
-    return _over_folds(step, folds, state)
+    found: State = _over_folds(step, folds, state)
+    return found
 
 
 @jax.jit
@@ -283,10 +295,11 @@ def _fold_scores(rows: Problem, folds: Array, params: Params) -> tuple[Array, Ar
             *scores(params, _with(rows, left_out, jnp.float32(0))),
         )
 
-    return jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), _over_folds(both, folds, params))
+    train, right, loss, accuracy = _over_folds(both, folds, params)
+    return train.mean(), right.mean(), loss.mean(), accuracy.mean()
 
 
-def _over_folds(function, folds: Array, tree):  # type: ignore[no-untyped-def]
+def _over_folds(function: Callable[[Array, Any], Any], folds: Array, tree: Any) -> Any:
     """`vmap`, but for a single fold, which needs no batched products."""
     if len(folds) > 1:
         return jax.vmap(function)(folds, tree)
@@ -317,7 +330,8 @@ def _batch_steps(
         )
         return solver.step(part, state)
 
-    return jax.lax.fori_loop(first, last, step, state)
+    found: State = jax.lax.fori_loop(first, last, step, state)
+    return found
 
 
 def _check_finite(job: Job, position: Position, solver: State) -> None:
@@ -348,7 +362,7 @@ def _record(
     return Record(
         stage,
         epoch,
-        float(problem.l2),
+        float(jnp.asarray(problem.l2)),
         float(solver.objective),
         float(solver.gradient_norm),
         float(train.loss),

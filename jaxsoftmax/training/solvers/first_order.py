@@ -56,7 +56,8 @@ class FirstOrder:
             params=jax.tree.map(lambda a, b: jnp.where(diverged, a, b), state.params, params)
         )
         done = state.status != Status.RUNNING
-        return jax.tree.map(lambda a, b: jnp.where(done, a, b), state, after)
+        result: State = jax.tree.map(lambda a, b: jnp.where(done, a, b), state, after)
+        return result
 
     def _state(
         self,

@@ -164,16 +164,21 @@ class Muon(FirstOrder):
         )
 
 
-class Lbfgs(Section):
-    """Limited-memory BFGS with a zoom line search; every step sees all training rows."""
+class FullBatch(Section):
+    """What every solver shares whose steps see all training rows."""
 
     needs_full_batch: ClassVar[bool] = True
 
-    name: Literal["lbfgs"]
     tolerance: NonNegative = Field(
         default=1e-5, description="Converged where no entry of the gradient is above this."
     )
     max_iterations: Count = 200
+
+
+class Lbfgs(FullBatch):
+    """Limited-memory BFGS with a zoom line search."""
+
+    name: Literal["lbfgs"]
     memory_size: Count = 10
     line_search_steps: Count = 20
 
@@ -188,16 +193,10 @@ class Lbfgs(Section):
         return first_order.FirstOrder(self.build(horizon), line_search=True)
 
 
-class NewtonCg(Section):
-    """Truncated Newton with conjugate gradients: few steps, each on all training rows."""
-
-    needs_full_batch: ClassVar[bool] = True
+class NewtonCg(FullBatch):
+    """Truncated Newton with conjugate gradients: few steps, each of several passes over rows."""
 
     name: Literal["newton_cg"]
-    tolerance: NonNegative = Field(
-        default=1e-5, description="Converged where no entry of the gradient is above this."
-    )
-    max_iterations: Count = 100
 
     def solver(self, horizon: Horizon) -> Solver:
         """The solver; its length is decided by the tolerance."""

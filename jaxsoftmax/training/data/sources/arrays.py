@@ -20,7 +20,7 @@ from .guard import sentences
 
 Array = npt.NDArray[Any]
 
-NUMBERS = 1 << 23  # at a time
+NUMBERS = 1 << 20  # at a time
 FEATURES = ("features", "x", "X", "embeddings", "data")
 LABELS = ("labels", "label", "y", "Y", "target", "targets")
 MOST_PACKED = 200  # times smaller in the file than in memory, for members above the next
@@ -83,8 +83,9 @@ def map_npy(path: Path) -> Array:
             )
         if size == 0:
             return np.empty(shape, dtype)
-        order = "F" if fortran else "C"
-        return np.memmap(path, dtype, "r", start, shape, order)
+        if fortran:
+            return np.memmap(path, dtype, "r", start, shape, "F")
+        return np.memmap(path, dtype, "r", start, shape, "C")
 
 
 def array_tables(

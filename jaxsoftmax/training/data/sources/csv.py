@@ -38,6 +38,7 @@ class Dialect(NamedTuple):
     decimal: str
     header: bool
     names: tuple[str, ...]
+    quote: str = '"'
 
 
 def read(path: Path, data: DataConfig) -> Source:
@@ -70,12 +71,15 @@ def sniff(path: Path, data: DataConfig) -> Dialect:
         lines = lines[:-1]  # cut somewhere
     delimiter = data.delimiter or ("\t" if _is_tsv(path) else _delimiter(lines))
     rows = _rows(path, lines, delimiter)
+    quote = "'" if rows and _single_quoted(rows[0]) else '"'
+    if quote == "'":
+        rows = _rows(path, lines, delimiter, quote)
     if not rows:
         raise InputError(f"{path}: has no rows")
     decimal = data.decimal or _decimal(rows, delimiter)
     header = _has_header(rows, data) if data.header == "auto" else data.header
     names = _names(path, rows, header=header)
-    return Dialect(encoding, delimiter, decimal, header, names)
+    return Dialect(encoding, delimiter, decimal, header, names, quote)
 
 
 def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
@@ -91,7 +95,10 @@ def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
         quoted_strings_can_be_null=False,
     )
     parse = pyarrow.csv.ParseOptions(
-        delimiter=dialect.delimiter, newlines_in_values=True, invalid_row_handler=refuse
+        delimiter=dialect.delimiter,
+        quote_char=dialect.quote,
+        newlines_in_values=True,
+        invalid_row_handler=refuse,
     )
     options = pyarrow.csv.ReadOptions(
         block_size=BLOCK,
@@ -130,7 +137,7 @@ def _check_quotes(path: Path, dialect: Dialect) -> None:
     """A quote that is never closed would make one field of the rest of the file."""
     with pa.input_stream(str(path)) as file:
         blocks = iter(lambda: file.read(BLOCK), b"")
-        quotes = sum(block.count(b'"') for block in blocks)
+        quotes = sum(block.count(dialect.quote.encode()) for block in blocks)
     if quotes % 2 == 0:
         return
     try:
@@ -156,7 +163,9 @@ def _numbered(
     """Each row with the line on which it begins, by the slower reader that counts lines."""
     with pa.input_stream(str(path)) as stream:
         text = io.TextIOWrapper(stream, dialect.encoding, errors="replace", newline="")
-        reader = csv.reader(text, delimiter=dialect.delimiter, strict=strict)
+        reader = csv.reader(
+            text, delimiter=dialect.delimiter, quotechar=dialect.quote, strict=strict
+        )
         line, header = 1, dialect.header
         for row in reader:
             if row and not header:
@@ -234,11 +243,15 @@ def _delimiter(lines: Sequence[str]) -> str:
     return max(scores, key=lambda delimiter: scores[delimiter])
 
 
-def _rows(path: Path, lines: Sequence[str], delimiter: str) -> list[list[str]]:
+def _single_quoted(names: Sequence[str]) -> bool:
+    return all(len(name) > 1 and name[0] == name[-1] == "'" for name in names)
+
+
+def _rows(path: Path, lines: Sequence[str], delimiter: str, quote: str = '"') -> list[list[str]]:
     if len(delimiter) != 1:
         raise InputError(f"{path}: a delimiter is one character, got {delimiter!r}")
     try:
-        return [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        return [row for row in csv.reader(lines, delimiter=delimiter, quotechar=quote) if row]
     except csv.Error as error:
         raise InputError(f"{path}: is not delimited text: {error}") from None
 

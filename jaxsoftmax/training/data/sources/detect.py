@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from jaxsoftmax.training.config.keys import DataConfig
@@ -150,12 +150,13 @@ def _joined(sources: Sequence[Source]) -> Source:
                         f"{source.origin}: its columns are not those of {first.origin}; "
                         f"'{min(different)}' is in one of them only"
                     )
-                offset, place, origin = count - table.first, table.place, source.origin
-                yield table._replace(
-                    first=count,
-                    place=lambda row, o=offset, p=place, n=origin: f"{n}: {p(row - o)}",
-                )
+                place = _placed(source.origin, table.place, count - table.first)
+                yield table._replace(first=count, place=place)
                 count += table.rows.num_rows
 
     guesses = tuple(dict.fromkeys(guess for source in sources for guess in source.guesses))
     return Source(f"{first.origin} and {len(sources) - 1} more", tables, first.label, guesses)
+
+
+def _placed(origin: str, place: Callable[[int], str], offset: int) -> Callable[[int], str]:
+    return lambda row: f"{origin}: {place(row - offset)}"

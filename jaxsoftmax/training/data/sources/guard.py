@@ -29,6 +29,7 @@ def sentences(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read: {_reason(error.strerror or error)}") from None
     except (
         ValueError,
+        AttributeError,  # of rows that are no objects
         KeyError,
         EOFError,
         OverflowError,

@@ -1,7 +1,8 @@
-"""JSON lines: an object a row."""
+"""JSON lines, an object a row; or one array of objects."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,21 +17,20 @@ from .guard import sentences
 
 
 def read(path: Path, data: DataConfig) -> Source:
-    """A file with a JSON object in each line; ``.gz`` and ``.zst`` are unpacked on the way."""
+    """A file with a JSON object in each line, or one array of them; ``.gz`` and ``.zst`` are unpacked on the way."""
     del data
 
     def tables() -> Iterator[Table]:
         with sentences(path), pa.input_stream(str(path)) as file:
             head = file.read(1 << 16)
-        if head.lstrip()[:1] == b"[":
-            raise InputError(
-                f"{path}: is one JSON array; write an object a line, "
-                f"as pandas does with df.to_json(path, orient='records', lines=True)"
-            )
         with sentences(path), pa.input_stream(str(path)) as file:
-            whole = pyarrow.json.read_json(
-                file, read_options=pyarrow.json.ReadOptions(block_size=1 << 24)
-            )
+            if head.lstrip()[:1] == b"[":
+                whole = pa.Table.from_pylist(json.loads(file.read()))
+            else:
+                options = pyarrow.json.ReadOptions(block_size=1 << 24)
+                whole = pyarrow.json.read_json(file, read_options=options)
+        if not whole.num_rows:
+            raise InputError(f"{path}: has no rows")
         yield Table(whole, f"{path}", place=lambda row: f"line {row + 1}")
 
     return Source(f"{path}", tables)
