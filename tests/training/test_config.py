@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxsoftmax.training.config import load_config
+from jaxsoftmax.training.config import RunConfig, load_config, reference
 from jaxsoftmax.training.errors import InputError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -171,3 +171,11 @@ def test_data_paths_start_at_the_file_and_overrides_at_the_working_directory(
     monkeypatch.chdir(elsewhere)
     assert load_config(file).data.path == str(tmp_path / "a.csv")
     assert load_config(file, ["data.path=b.csv"]).data.path == str(elsewhere / "b.csv")
+
+
+def test_the_reference_page_is_that_of_the_models():
+    page = (CONFIGS.parent / "docs" / "config.md").read_text()
+    assert page == reference.page(), "write it again: jaxsoftmax config reference > docs/config.md"
+    for section in ("data", "columns", "split", "model"):
+        for key in RunConfig.model_fields[section].annotation.model_fields:
+            assert f"| `{key}` |" in page

@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def test_accuracy_on_the_test_rows(name, floor, tmp_path):
     path = CONFIGS / f"{name}.toml"
     promised, rows = re.search(
-        r"^# Accuracy +(0\.\d+) on the ([\d,]+)", path.read_text(), re.MULTILINE
+        r"^# Accuracy +([01]\.\d+) on the ([\d,]+)", path.read_text(), re.MULTILINE
     ).groups()
     config = load_config(path)
     summary = trainer.train(config, data.prepare(config), tmp_path)

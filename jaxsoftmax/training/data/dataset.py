@@ -23,7 +23,7 @@ from .table import Source, Table
 Weights = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
-HELD = 1 << 30  # bytes of tables that are kept between two looks at a source
+HELD = 1 << 28  # bytes of tables that are kept between two looks at a source
 
 
 class Part(NamedTuple):
