@@ -20,13 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+import jaxsoftmax
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.data import Dataset, batches
 from jaxsoftmax.training.errors import InputError, RunFailedError
-from jaxsoftmax.training.model.classifier import logits
 from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State, Status
 from jaxsoftmax.training.solvers.optimizers import FullBatch
-from jaxsoftmax.training.solvers.problem import objective
 from jaxsoftmax.training.solvers.schedules import Horizon
 from jaxsoftmax.training.solvers.state import finished as solved
 
@@ -34,6 +33,7 @@ from . import plan
 from .state import Best, Position, Record, RunState
 
 PATH_TOLERANCE = 1e-4  # good enough to compare penalties
+PLACES = 64  # the loss takes a block from so many places; a multiple of them needs no copy
 
 
 class Scores(NamedTuple):
@@ -78,24 +78,31 @@ def prepare(config: RunConfig, dataset: Dataset) -> Job:
       InputError: the batch is larger than the training part.
     """
     horizon = horizon_of(config, len(dataset.part("train").labels))
-    weights = jnp.asarray(plan.row_weights(config, dataset))
-    first = jnp.arange(len(weights)) < dataset.parts.train.stop
     stop = dataset.parts.validation.stop
+    # Some test rows may lie in the same arrays, at weight 0, which is as if they were absent.
+    end = min(math.ceil(stop / PLACES) * PLACES, len(dataset.labels))
+    weights, folds = (
+        jnp.pad(jnp.asarray(array), [(0, 0)] * (array.ndim - 1) + [(0, end - stop)])
+        for array in (plan.row_weights(config, dataset), plan.fold_weights(config, dataset))
+    )
+    first = jnp.arange(end) < dataset.parts.train.stop
     rows = Problem(
         # An array that is mapped into memory is used where it lies, on a CPU.
-        jax.device_put(dataset.features[:stop], may_alias=True),
-        jnp.asarray(dataset.labels[:stop]),
+        jax.device_put(dataset.features[:end]),
+        jnp.asarray(dataset.labels[:end]),
         weights,
         label_smoothing=config.model.label_smoothing,
     )
+    validation = np.zeros(end, np.float32)
+    validation[dataset.parts.validation] = dataset.part("validation").weights
     choice = config.solver
     return Job(
         config,
         dataset,
         rows,
         jnp.where(first, weights, 0),
-        jnp.where(first, 0, jnp.asarray(dataset.weights[:stop])),
-        jnp.asarray(plan.fold_weights(config, dataset)),
+        jnp.asarray(validation),
+        folds,
         plan.penalties(config, dataset),
         choice.solver(horizon),
         horizon,
@@ -247,11 +254,17 @@ def _with(rows: Problem, weights: Array, l2: Array) -> Problem:
 @jax.jit
 def scores(params: Params, rows: Problem) -> Scores:
     """Loss (without the penalty) and accuracy, over the rows that have a weight."""
-    right = jnp.argmax(logits(params, rows.features), axis=-1) == rows.labels
-    plain = Problem(rows.features, rows.labels, rows.weights)
+    loss, stats = jaxsoftmax.linear_softmax_cross_entropy(
+        rows.features,
+        params.kernel,
+        rows.labels,
+        params.bias,
+        weights=rows.weights,
+        return_stats=True,
+    )
     total = jnp.sum(rows.weights)
-    share = jnp.sum(jnp.where(right, rows.weights, 0)) / jnp.where(total > 0, total, 1)
-    return Scores(objective(plain, params), share)
+    right = jnp.sum(jnp.where(stats.prediction == rows.labels, rows.weights, 0))
+    return Scores(loss, right / jnp.where(total > 0, total, 1))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -318,7 +331,7 @@ def _batch_steps(
     first: Array,
     last: Array,
 ) -> State:
-    """Steps ``first`` to ``last`` of an epoch; no other number of steps compiles another program."""
+    """Steps ``first`` to ``last`` of an epoch; their number compiles no other program."""
     size, count = sizes
     order = batches.order(seed, epoch, count, math.ceil(count / size) * size)
 
