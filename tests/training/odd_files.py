@@ -163,6 +163,13 @@ CASES = [
         "FILE: no column is named 'y' ([data] label); there is '0', '1', '2'; "
         "the file has no header, so write the number of the column",
     ),
+    Odd("numpy_header.csv", b"# " + csv(plain()), exact),
+    Odd(
+        "words_without_header.csv",
+        csv({"c": ["x", "o", "x", "b"] * 6, "y": Y}, header=False),
+        right("0=b", "0=o", "0=x"),
+        {"label": 1},
+    ),
     Odd("last_column.csv", csv(plain()), exact, {"label": -1}),
     Odd("row_names.csv", csv({"": COUNT} | plain()), right()),
     Odd("row_names_without_name.csv", csv({"n": COUNT} | plain()).replace(b"n,", b"", 1), right()),

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.default_modes  # optax promotes types inside its rules
 
 
 def job(**tables):
-    config = RunConfig.model_validate_json(json.dumps({"data": {"name": "wine"}} | tables))
+    config = RunConfig.model_validate_json(json.dumps({"data": {"name": "iris"}} | tables))
     return loop.prepare(config, data.prepare(config))
 
 

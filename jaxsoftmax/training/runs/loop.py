@@ -32,7 +32,7 @@ from jaxsoftmax.training.solvers.state import finished as solved
 from . import plan
 from .state import Best, Position, Record, RunState
 
-PATH_TOLERANCE = 1e-4  # good enough to compare penalties
+PATH_TOLERANCE = 1e-5  # good enough to compare penalties
 PLACES = 64  # the loss takes a block from so many places; a multiple of them needs no copy
 
 

@@ -267,13 +267,22 @@ def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
 
 def _has_header(rows: Sequence[Sequence[str]], data: DataConfig) -> bool:
     """Whether the first line names the columns: it has the label, or holds no number."""
-    first = [field.strip() for field in rows[0]]
+    first = _stripped(rows[0])
     if isinstance(data.label, str) and data.label in first:
         return True
+    below = [{row[i].strip() for row in rows[1:] if i < len(row)} for i in range(len(first))]
+    if 2 * sum(field in seen for field, seen in zip(first, below, strict=True)) > len(first):
+        return False  # what stands here stands below too
     if any(_NUMBER.fullmatch(field) for field in first):
         return len(rows) > 1 and _counts(first)
     numeric = any(_NUMBER.fullmatch(field) for row in rows[1:20] for field in row)
     return numeric or len(rows) == 1 or all(first != list(row) for row in rows[1:20])
+
+
+def _stripped(names: Sequence[str]) -> list[str]:
+    """Names without spaces, and without the mark that NumPy puts before a header."""
+    stripped = [name.strip() for name in names]
+    return [stripped[0].removeprefix("#").strip(), *stripped[1:]]
 
 
 def _counts(first: Sequence[str]) -> bool:
@@ -285,7 +294,7 @@ def _counts(first: Sequence[str]) -> bool:
 def _names(path: Path, rows: Sequence[Sequence[str]], *, header: bool) -> tuple[str, ...]:
     if not header:
         return tuple(str(i) for i in range(len(rows[0])))
-    names = [name.strip() for name in rows[0]]
+    names = _stripped(rows[0])
     counts = {len(row) for row in rows[1:]}
     if counts == {len(names) + 1}:
         empty = all(not row[-1].strip() for row in rows[1:])
