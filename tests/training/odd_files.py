@@ -190,6 +190,11 @@ CASES = [
     Odd("large_offset.csv", csv(plain(a=[f"{5e6 + x:.4f}" for x in X[:, 0]])), right()),
     Odd("beyond_float32.csv", csv(plain(a=[f"{x}e39" for x in X[:, 0]])), right()),
     Odd(
+        "beyond_float64_squared.csv",
+        csv(plain(a=[f"{x}e200" for x in X[:, 0]])),
+        "FILE: column 'a' has numbers too large to standardise",
+    ),
+    Odd(
         "one_bad_number.csv",
         csv(changed("a", 5, "oops")),
         "FILE: column 'a': expected a number, got 'oops' at line 7 (1 of 24 rows); write "
@@ -296,6 +301,14 @@ CASES = [
         exact,
     ),
     Odd("numbers.json", b"[1, 2, 3]", DAMAGED),
+    Odd(
+        "no_utf8.jsonl",
+        jsonl(plain(a=X[:, 0].tolist(), b=X[:, 1].tolist(), y=Y.tolist())).replace(
+            b"cat", b"c\xe2t"
+        ),
+        DAMAGED,
+    ),
+    Odd("comment.svm", b"# nothing\n", "FILE: "),
     Odd("cut.jsonl", jsonl(plain())[:-9] + b'{"a": 1,', "FILE: "),
     Odd("t.parquet", arrow(pyarrow.parquet.write_table, **plain()), exact),
     Odd("t.feather", arrow(pyarrow.feather.write_feather, **plain()), exact),

@@ -236,6 +236,8 @@ def _column(
     if config.standardize == "none":
         mean = mean if seen.missing else np.zeros_like(mean)  # the mean stands for what is missing
         scale = np.ones_like(mean)
+    if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+        raise InputError(f"column '{name}' has numbers too large to standardise")
     if kind == "vector":
         return Vector(name=name, mean=tuple(mean.tolist()), scale=tuple(scale.tolist()))
     return Number(
@@ -268,20 +270,23 @@ class Moments(NamedTuple):
         """Those of these rows too."""
         if not len(rows):
             return self
-        mean = rows.mean(axis=0)
-        deviations = rows - mean
-        squares = np.sum(deviations * deviations, axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):  # told when the column is fitted
+            mean = rows.mean(axis=0)
+            deviations = rows - mean
+            squares = np.sum(deviations * deviations, axis=0)
         return self.merged(Moments(len(rows), mean, squares, rows.min(axis=0), rows.max(axis=0)))
 
     def merged(self, other: Moments) -> Moments:
         """Those of the rows of both."""
         count = self.rows + other.rows
-        step = other.mean - self.mean
         share = other.rows / count if count else 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            step = other.mean - self.mean
+            squares = self.squares + other.squares + step * step * self.rows * share
         return Moments(
             count,
             self.mean + step * share,
-            self.squares + other.squares + step * step * self.rows * share,
+            squares,
             np.minimum(self.low, other.low),
             np.maximum(self.high, other.high),
         )

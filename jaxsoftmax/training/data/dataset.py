@@ -136,7 +136,10 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
             span = slice(table.first, table.first + table.rows.num_rows)
             yield table, parts[span] == 0
 
-    encoder = columns.fit(with_train(), columned, config.columns)
+    try:
+        encoder = columns.fit(with_train(), columned, config.columns)
+    except InputError as error:
+        raise InputError(f"{source.origin}: {error}") from None
     rows = np.concatenate([np.flatnonzero(parts == index) for index in range(len(splits.PARTS))])
     features = cache.array((len(rows), len(encoder.features)), config.data)
     _fill(features, typed(), encoder, rows, columned.rows)
@@ -161,7 +164,10 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
 
 def roles_of(config: RunConfig, source: Source, tables: Callable[[], Iterator[Table]]) -> Roles:
     """The columns that a config names for something else than features."""
-    names = next(iter(tables())).rows.column_names
+    first = next(tables(), None)
+    if first is None:
+        raise InputError(f"{source.origin}: has no rows")
+    names = first.rows.column_names
 
     def named(name: str | int | None, key: str) -> str | None:
         return None if name is None else survey.column_named(names, name, source.origin, key)

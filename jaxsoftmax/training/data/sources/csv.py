@@ -145,7 +145,7 @@ def _check_quotes(path: Path, dialect: Dialect) -> None:
             pass
     except csv.Error as error:
         if "end of data" in str(error):
-            last = max(number for number, _ in _numbered(path, dialect))
+            last = max((number for number, _ in _numbered(path, dialect)), default=1)
             raise InputError(f"{path}: line {last}: a quote is opened and never closed") from None
 
 

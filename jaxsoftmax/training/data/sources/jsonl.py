@@ -29,6 +29,7 @@ def read(path: Path, data: DataConfig) -> Source:
             else:
                 options = pyarrow.json.ReadOptions(block_size=1 << 24)
                 whole = pyarrow.json.read_json(file, read_options=options)
+            whole.validate(full=True)  # text of a damaged file may be no UTF-8
         if not whole.num_rows:
             raise InputError(f"{path}: has no rows")
         yield Table(whole, f"{path}", place=lambda row: f"line {row + 1}")
