@@ -69,7 +69,7 @@ def test_the_penalty_is_that_of_logistic_regression_cv(folded):
         use_legacy_attributes=False,
         l1_ratios=(0.0,),
     ).fit(features, labels)
-    assert reference.C_ == pytest.approx(strengths[on_path.index(best)])
+    assert float(reference.C_) == pytest.approx(strengths[on_path.index(best)])
 
 
 def test_the_model_is_the_optimum_on_train_and_validation(folded):

@@ -278,8 +278,10 @@ class Moments(NamedTuple):
 
     def merged(self, other: Moments) -> Moments:
         """Those of the rows of both."""
+        if not self.rows:
+            return other
         count = self.rows + other.rows
-        share = other.rows / count if count else 0.0
+        share = other.rows / count
         with np.errstate(over="ignore", invalid="ignore"):
             step = other.mean - self.mean
             squares = self.squares + other.squares + step * step * self.rows * share
@@ -304,7 +306,7 @@ class Moments(NamedTuple):
     def deviation(self) -> Floats:
         """The standard deviation; 1 for what does not vary."""
         deviation = np.sqrt(self.squares / max(self.rows, 1))
-        return np.where((self.high > self.low) & (deviation > 0), deviation, 1.0)
+        return np.where((self.high > self.low) & (deviation != 0), deviation, 1.0)
 
 
 def vectors(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -374,9 +374,3 @@ def numbers_of(column: pa.ChunkedArray, table: Table, config: ColumnsConfig) -> 
         found: values.Floats = column.cast(pa.float64(), safe=False).to_numpy()
         return found
     return values.parse(column.cast(pa.string()), config.missing_values, decimal_of(table)).numbers
-
-
-def only(tables: Iterable[Table], names: Sequence[str]) -> Iterator[Table]:
-    """Some columns of all rows."""
-    for table in tables:
-        yield table._replace(rows=table.rows.select(list(names)))
