@@ -88,8 +88,10 @@ def test_train_says_what_it_does(config, tmp_path, capsys):
         "data    iris: 150 rows, 4 features, label 'class'",
         "        numbers  sepal length (cm), sepal width (cm), petal length (cm), petal width (cm)",
         "        classes  3: setosa 50, versicolor 50, virginica 50",
-        "        baseline always 'setosa': accuracy 0.3333; "
-        "class frequencies: log-loss 1.0986 nats",
+        (
+            "        baseline always 'setosa': accuracy 0.3333; "
+            "class frequencies: log-loss 1.0986 nats"
+        ),
         "        parts    90 train, 30 validation, 30 test",
         "solver  adam, 12 epochs, 32 rows a step, l2 0, seed 0",
     ]
