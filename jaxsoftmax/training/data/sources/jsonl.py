@@ -17,7 +17,7 @@ from .guard import sentences
 
 
 def read(path: Path, data: DataConfig) -> Source:
-    """A file with a JSON object in each line, or one array of them; ``.gz`` and ``.zst`` are unpacked on the way."""
+    """A JSON object in each line, or one array of them; ``.gz`` and ``.zst`` are unpacked."""
     del data
 
     def tables() -> Iterator[Table]:
