@@ -1,0 +1,83 @@
+"""What a solver minimises: the mean cross-entropy of a linear classifier with an L2 penalty.
+
+    f(W, b) = Σ_i u_i CE(x_i W + b, y_i) / Σ_i u_i  +  ½ Σ_d λ_d ‖W_d‖²
+
+The bias is not penalised. Everything here is a pytree of arrays and numbers, so that a solver can
+be compiled, vmapped over any of them, checkpointed, and placed on several devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from jaxsoftmax import linear_softmax_cross_entropy
+
+
+class Params(NamedTuple):
+    """``kernel (D, C)`` and ``bias (C,)``, or None for a model without one."""
+
+    kernel: Array
+    bias: Array | None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Rows and penalty; the number of classes is the width of the parameters.
+
+    Attributes:
+      features: ``(N, D)``, floating point.
+      labels: ``(N,)``, integers in [0, C).
+      weights: ``(N,)``, not negative. A row of weight 0 is as if it were absent, so that data can
+        be padded to a shape that has been compiled. Weights of classes are multiplied in.
+      l2: λ, a number, or ``(D,)`` with one for each feature.
+      label_smoothing: ε in [0, 1]; a label counts 1 - ε, and ε is spread over all classes.
+    """
+
+    features: Array
+    labels: Array
+    weights: Array
+    l2: ArrayLike = 0.0
+    label_smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
+
+
+def zeros(problem: Problem, classes: int, *, bias: bool = True) -> Params:
+    """Where to start: the loss is convex, so there is no symmetry to break, and it is ln C."""
+    dtype = jnp.promote_types(problem.features.dtype, jnp.float32)
+    kernel = jnp.zeros((problem.features.shape[1], classes), dtype)
+    return Params(kernel, jnp.zeros(classes, dtype) if bias else None)
+
+
+def objective(problem: Problem, params: Params) -> Array:
+    """f(W, b), a scalar; it streams the rows, and so do its derivatives of any order."""
+    loss = linear_softmax_cross_entropy(
+        problem.features,
+        params.kernel,
+        problem.labels,
+        params.bias,
+        weights=problem.weights,
+        label_smoothing=problem.label_smoothing,
+    )
+    return loss + penalty(problem, params)
+
+
+def penalty(problem: Problem, params: Params) -> Array:
+    """½ Σ_d λ_d ‖W_d‖²."""
+    return 0.5 * jnp.sum(decay(problem, params.kernel) * params.kernel)
+
+
+def decay(problem: Problem, kernel: Array) -> Array:
+    """The gradient of the penalty, λ_d W_d."""
+    l2 = jnp.asarray(problem.l2, kernel.dtype)
+    return jnp.broadcast_to(l2, kernel.shape[:1])[:, jnp.newaxis] * kernel
+
+
+def norm(gradient: Params) -> Array:
+    """‖gradient‖∞."""
+    return jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in jax.tree.leaves(gradient)]).max()
