@@ -32,7 +32,7 @@ class Problem:
     """Rows and penalty; the number of classes is the width of the parameters.
 
     Attributes:
-      features: ``(N, D)``, floating point.
+      features: ``(N, D)``, floating point and finite, in rows of weight 0 too.
       labels: ``(N,)``, integers in [0, C).
       weights: ``(N,)``, not negative. A row of weight 0 is as if it were absent, so that data can
         be padded to a shape that has been compiled. Weights of classes are multiplied in.
