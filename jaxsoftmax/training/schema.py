@@ -1,4 +1,4 @@
-"""What every table of a config shares: strict, frozen, no unknown keys, finite numbers."""
+"""What every section of a config shares: strict, frozen, no unknown keys, finite numbers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Table(BaseModel):
-    """One table of a config file."""
+class Section(BaseModel):
+    """One table of a config file, or one object of a file that a run leaves."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 

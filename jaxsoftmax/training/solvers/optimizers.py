@@ -9,16 +9,22 @@ import optax
 import optax.contrib
 from pydantic import Field
 
-from jaxsoftmax.training.schema import Count, Decay, NonNegative, Positive, Table
+from jaxsoftmax.training.schema import Count, Decay, NonNegative, Positive, Section
 
+from . import first_order, newton_cg
 from .schedules import Constant, Horizon, Schedule
+from .state import Solver
 
 
-class FirstOrder(Table):
+class FirstOrder(Section):
     """What every optimiser that follows a (mini-batch) gradient shares."""
 
     needs_full_batch: ClassVar[bool] = False
 
+    epochs: Count = Field(description="How often all training rows are seen.")
+    batch_size: Count | None = Field(
+        default=None, description="Rows per step; all training rows when left out."
+    )
     learning_rate: Positive
     schedule: Schedule = Constant(name="constant")
     clip_norm: Positive | None = None
@@ -32,6 +38,10 @@ class FirstOrder(Table):
         if self.clip_norm is not None:
             rule = optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
         return optax.with_extra_args_support(rule)
+
+    def solver(self, horizon: Horizon) -> Solver:
+        """The solver around `build`."""
+        return first_order.FirstOrder(self.build(horizon))
 
 
 class Sgd(FirstOrder):
@@ -154,10 +164,19 @@ class Muon(FirstOrder):
         )
 
 
-class Lbfgs(Table):
-    """Limited-memory BFGS with a zoom line search; one step an epoch, on all training rows."""
+class FullBatch(Section):
+    """What every solver shares whose steps see all training rows."""
 
     needs_full_batch: ClassVar[bool] = True
+
+    tolerance: NonNegative = Field(
+        default=1e-5, description="Converged where no entry of the gradient is above this."
+    )
+    max_iterations: Count = 200
+
+
+class Lbfgs(FullBatch):
+    """Limited-memory BFGS with a zoom line search."""
 
     name: Literal["lbfgs"]
     memory_size: Count = 10
@@ -169,9 +188,25 @@ class Lbfgs(Table):
         )
         return optax.lbfgs(memory_size=self.memory_size, linesearch=line_search)
 
+    def solver(self, horizon: Horizon) -> Solver:
+        """The solver around `build`."""
+        return first_order.FirstOrder(self.build(horizon), line_search=True)
+
+
+class NewtonCg(FullBatch):
+    """Truncated Newton with conjugate gradients: few steps, each of several passes over rows."""
+
+    name: Literal["newton_cg"]
+
+    def solver(self, horizon: Horizon) -> Solver:
+        """The solver; its length is decided by the tolerance."""
+        del horizon
+        return newton_cg.NewtonCg()
+
 
 Optimizer = Annotated[
-    Sgd
+    NewtonCg
+    | Sgd
     | Momentum
     | Adam
     | AdamW

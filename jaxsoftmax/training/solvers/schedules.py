@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 import optax
 from pydantic import Field, model_validator
 
-from jaxsoftmax.training.schema import Count, Factor, NonNegative, Positive, Share, Table
+from jaxsoftmax.training.schema import Count, Factor, NonNegative, Positive, Section, Share
 
 Floor = Annotated[float, Field(ge=0, le=1)]
 
@@ -23,7 +23,7 @@ class Horizon(NamedTuple):
     steps: int
 
 
-class Constant(Table):
+class Constant(Section):
     """The learning rate stays as it is."""
 
     name: Literal["constant"]
@@ -32,7 +32,7 @@ class Constant(Table):
         return optax.constant_schedule(peak)
 
 
-class Linear(Table):
+class Linear(Section):
     """A straight line from the learning rate to ``end`` times it."""
 
     name: Literal["linear"]
@@ -42,7 +42,7 @@ class Linear(Table):
         return optax.linear_schedule(peak, peak * self.end, horizon.steps)
 
 
-class Polynomial(Table):
+class Polynomial(Section):
     """Like linear, with the remaining share of the run raised to ``power``."""
 
     name: Literal["polynomial"]
@@ -53,7 +53,7 @@ class Polynomial(Table):
         return optax.polynomial_schedule(peak, peak * self.end, self.power, horizon.steps)
 
 
-class Cosine(Table):
+class Cosine(Section):
     """Half a cosine wave from the learning rate down to ``end`` times it."""
 
     name: Literal["cosine"]
@@ -63,7 +63,7 @@ class Cosine(Table):
         return optax.cosine_decay_schedule(peak, horizon.steps, alpha=self.end)
 
 
-class WarmupCosine(Table):
+class WarmupCosine(Section):
     """A rise from ``start`` times the learning rate over a share of the run, then a cosine."""
 
     name: Literal["warmup_cosine"]
@@ -81,7 +81,7 @@ class WarmupCosine(Table):
         )
 
 
-class Exponential(Table):
+class Exponential(Section):
     """Multiplied by ``rate`` each epoch: smoothly, or at its end with ``staircase``."""
 
     name: Literal["exponential"]
@@ -94,7 +94,7 @@ class Exponential(Table):
         )
 
 
-class Piecewise(Table):
+class Piecewise(Section):
     """Multiplied by ``factors[i]`` when ``epochs[i]`` epochs are done."""
 
     name: Literal["piecewise"]

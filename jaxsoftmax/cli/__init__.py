@@ -1,0 +1,63 @@
+"""The command line. Commands only, one file each: the work is in `training` and `testing`.
+
+A command's file is imported when the command is run, so that ``--help`` is quick.
+
+Exit codes: 0 done, 1 the run failed, 2 usage, config or data,
+3 a score under --fail-under, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cyclopts
+
+from jaxsoftmax.training.errors import TrainerError
+
+app = cyclopts.App(
+    name="jaxsoftmax",
+    help="Softmax in JAX: train a classifier from a config, use it; check and measure rules.",
+    suppress_keyboard_interrupt=False,
+)
+for name in ("train", "evaluate", "predict", "cv", "init", "check", "bench"):
+    app.command(f"jaxsoftmax.cli.{name}:{name}", name=name)
+
+config_app = cyclopts.App(name="config", help="Show, check and describe configs.")
+for name in ("show", "check", "schema", "reference"):
+    config_app.command(f"jaxsoftmax.cli.config:{name}", name=name)
+app.command(config_app)
+
+data_app = cyclopts.App(name="data", help="Look at data before training.")
+data_app.command("jaxsoftmax.cli.data:describe", name="describe")
+app.command(data_app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits with its code."""
+    if arguments is None:
+        _keep_compiled_programs()
+    try:
+        app(arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except TrainerError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a read-only folder
+        print(f"{error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _keep_compiled_programs() -> None:
+    """A second run of a kind starts at once: its programs lie in the user's cache folder."""
+    import jax
+
+    if jax.config.jax_compilation_cache_dir is None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "jaxsoftmax" / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,55 @@
+"""Where the features lie: in memory, or above a size in a file that is mapped into it."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import math
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from jaxsoftmax.training.config.keys import DataConfig
+from jaxsoftmax.training.errors import InputError
+
+from .columns import Features
+
+GB = 10**9
+
+
+def array(shape: tuple[int, int], data: DataConfig) -> Features:
+    """An array to be filled; above ``memory``, a memory map in the cache folder."""
+    size = math.prod(shape) * np.dtype(np.float32).itemsize
+    if size <= data.memory * GB:
+        return np.empty(shape, np.float32)
+    parent = folder(data)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        free = os.statvfs(parent).f_bavail * os.statvfs(parent).f_frsize
+        if free < size:
+            raise InputError(
+                f"{parent}: the features need {size / GB:.1f} GB and {free / GB:.1f} are free; "
+                f"write [data] cache = … for another folder"
+            )
+        handle, name = tempfile.mkstemp(dir=parent, prefix="features-", suffix=".f32")
+        os.close(handle)
+        # The file is this run's alone and goes with it.
+        atexit.register(_remove, name)
+        return np.memmap(name, np.float32, "w+", shape=shape)
+    except OSError as error:
+        raise InputError(f"{parent}: cannot hold features: {error.strerror}") from None
+
+
+def folder(data: DataConfig) -> Path:
+    """What the config says, else the user's cache folder."""
+    if data.cache is not None:
+        return Path(data.cache)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "jaxsoftmax"
+
+
+def _remove(name: str) -> None:
+    with contextlib.suppress(OSError):
+        Path(name).unlink()

@@ -1,0 +1,79 @@
+"""Text that may be numbers, and what else it may be."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_DATE = (
+    r"^\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T]\d{1,2}:\d{2}.*)?$"
+    r"|^\d{1,2}[-/.]\d{1,2}[-/.]\d{4}([ T]\d{1,2}:\d{2}.*)?$"
+    r"|^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$"
+)
+_DRESSED = r"^[$€£¥]?\s?[+-]?\d{1,3}([,.' _]\d{3})*([.,]\d+)?\s?[%$€£¥]?$"  # 1,234.5 or 12 %
+
+
+class Parsed(NamedTuple):
+    """Text read as numbers.
+
+    Attributes:
+      numbers: NaN where a value is missing or is none.
+      missing: where the text says that there is no value.
+      bad: where the text is something else, or no finite float64.
+    """
+
+    numbers: Floats
+    missing: Mask
+    bad: Mask
+
+
+def parse(text: pa.ChunkedArray, missing_values: tuple[str, ...], decimal: str = ".") -> Parsed:
+    """Reads a column of text as numbers."""
+    if decimal == "." and not text.null_count:
+        try:  # nearly all columns of numbers
+            numbers = text.cast(pa.float64()).to_numpy()
+        except pa.ArrowInvalid:
+            pass
+        else:
+            if np.isfinite(numbers).all():
+                nothing = np.zeros(len(numbers), bool)
+                return Parsed(numbers, nothing, nothing)
+    text = blank(text, missing_values)
+    missing = text.is_null().to_numpy(zero_copy_only=False)
+    if decimal != ".":
+        text = pc.replace_substring(text, decimal, ".")
+    good = pc.match_substring_regex(text, _NUMBER)
+    numbers = pc.if_else(good, text, None).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    numbers = np.where(np.isfinite(numbers), numbers, np.nan)
+    return Parsed(numbers, missing, ~missing & np.isnan(numbers))
+
+
+def blank(text: pa.ChunkedArray, missing_values: tuple[str, ...]) -> pa.ChunkedArray:
+    """Text without spaces around it; null where it says that there is no value."""
+    text = pc.utf8_trim_whitespace(text.cast(pa.string()))
+    absent = pc.is_in(text, pa.array(missing_values, pa.string()))
+    return pc.if_else(absent, pa.scalar(None, pa.string()), text)
+
+
+def dates(text: pa.ChunkedArray) -> Mask:
+    """Where text looks like a date or a time of day."""
+    return _matches(text, _DATE)
+
+
+def dressed_numbers(text: pa.ChunkedArray) -> Mask:
+    """Where text is a number for people: with separators of thousands, a currency, a percent."""
+    return _matches(text, _DRESSED)
+
+
+def _matches(text: pa.ChunkedArray, pattern: str) -> Mask:
+    found = pc.match_substring_regex(text, pattern)
+    mask: Mask = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
+    return mask

@@ -1,0 +1,384 @@
+"""The loop of a run: `begin`, then `advance` until `finished`. Each is a pure function.
+
+    state = begin(job)
+    while not finished(job, state):
+        state = advance(job, state)      # may be saved here, and loaded, and continued
+
+A solver that needs all rows makes one step at a time; one that works on batches as many as are
+compiled into one program, at most to the end of the epoch.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+import jaxsoftmax
+from jaxsoftmax.training.config import RunConfig
+from jaxsoftmax.training.data import Dataset, batches
+from jaxsoftmax.training.errors import InputError, RunFailedError
+from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State, Status
+from jaxsoftmax.training.solvers.optimizers import FullBatch
+from jaxsoftmax.training.solvers.schedules import Horizon
+from jaxsoftmax.training.solvers.state import finished as solved
+
+from . import plan
+from .state import Best, Position, Record, RunState
+
+PATH_TOLERANCE = 1e-5  # good enough to compare penalties
+PLACES = 64  # the loss takes a block from so many places; a multiple of them needs no copy
+
+
+class Scores(NamedTuple):
+    """Mean cross-entropy (nats) and share of right predictions, both scalars."""
+
+    loss: Array
+    accuracy: Array
+
+
+class Job(NamedTuple):
+    """What a run works with: a pure function of its config and its data, made again on resume.
+
+    Attributes:
+      config: of the run.
+      dataset: the rows.
+      rows: those of train and validation, on the device, with their weights.
+      train: ``(N,)`` weights that are 0 on the validation rows.
+      validation: ``(N,)`` weights that are 0 on the training rows.
+      folds: ``(K, N)`` weights of the problems that are solved side by side on the path.
+      path: the penalties to choose from; none where the penalty is given.
+      solver: what makes the steps.
+      horizon: how many steps an epoch and the whole stage have.
+      batch_size: rows a step; None for solvers that see all.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    rows: Problem
+    train: Array
+    validation: Array
+    folds: Array
+    path: tuple[float, ...]
+    solver: Solver
+    horizon: Horizon
+    batch_size: int | None
+
+
+def prepare(config: RunConfig, dataset: Dataset) -> Job:
+    """Everything that the loop needs and that does not change.
+
+    Raises:
+      InputError: the batch is larger than the training part.
+    """
+    horizon = horizon_of(config, len(dataset.part("train").labels))
+    stop = dataset.parts.validation.stop
+    # Some test rows may lie in the same arrays, at weight 0, which is as if they were absent.
+    end = min(math.ceil(stop / PLACES) * PLACES, len(dataset.labels))
+    weights, folds = (
+        jnp.pad(jnp.asarray(array), [(0, 0)] * (array.ndim - 1) + [(0, end - stop)])
+        for array in (plan.row_weights(config, dataset), plan.fold_weights(config, dataset))
+    )
+    first = jnp.arange(end) < dataset.parts.train.stop
+    rows = Problem(
+        # An array that is mapped into memory is used where it lies, on a CPU.
+        jax.device_put(dataset.features[:end]),
+        jnp.asarray(dataset.labels[:end]),
+        weights,
+        label_smoothing=config.model.label_smoothing,
+    )
+    validation = np.zeros(end, np.float32)
+    validation[dataset.parts.validation] = dataset.part("validation").weights
+    choice = config.solver
+    return Job(
+        config,
+        dataset,
+        rows,
+        jnp.where(first, weights, 0),
+        jnp.asarray(validation),
+        folds,
+        plan.penalties(config, dataset),
+        choice.solver(horizon),
+        horizon,
+        None if isinstance(choice, FullBatch) else choice.batch_size or dataset.parts.train.stop,
+    )
+
+
+def horizon_of(config: RunConfig, rows: int) -> Horizon:
+    """How many steps an epoch and the run take."""
+    solver = config.solver
+    if isinstance(solver, FullBatch):
+        return Horizon(1, solver.max_iterations)
+    size = solver.batch_size or rows
+    if size > rows:
+        raise InputError(
+            f"[solver] batch_size is {size} but the training part has {rows} rows; "
+            f"leave batch_size out to use all rows in every step"
+        )
+    steps = math.ceil(rows / size)
+    return Horizon(steps, steps * solver.epochs)
+
+
+def begin(job: Job) -> RunState:
+    """The state before the first step; all parameters are 0, where the loss is ln C."""
+    dataset = job.dataset
+    width, classes = dataset.features.shape[1], len(dataset.classes)
+    zeros = jnp.zeros((1 + width, classes), jnp.float32)
+    params = Params(zeros[1:], zeros[0] if job.config.model.bias else None)
+    stage = plan.next_stage(job.path, ())
+    if stage < len(job.path):
+        copies = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(job.folds)), params)
+        solver = _start(job, stage, (), copies)
+    else:
+        solver = _start(job, stage, (), params)
+    return RunState(
+        job.config,
+        dataset.fingerprint,
+        dataset.columns,
+        dataset.classes,
+        solver,
+        Best(params, math.inf),
+        Position(stage),
+        (),
+    )
+
+
+def finished(job: Job, state: RunState) -> bool:
+    """Whether the model is made; what the solver has left undone is in ``state.solver.status``."""
+    return state.position.stage == len(job.path) and bool(solved(state.solver))
+
+
+def advance(job: Job, state: RunState, steps: int | None = None) -> RunState:
+    """The state at the next place where a run can be left and taken up again.
+
+    Args:
+      job: what the run works with.
+      state: where it is.
+      steps: at most so many, for solvers that work on batches; to the end of the epoch when left
+        out. The state after an epoch does not depend on where it was interrupted.
+
+    Raises:
+      RunFailedError: the objective or the gradient is no longer finite.
+    """
+    if state.position.stage < len(job.path):
+        return _advance_path(job, state)
+    stage, epoch, first = state.position
+    stop = job.horizon.steps_per_epoch
+    last = stop if steps is None else min(first + steps, stop)
+    problem = _problem(job, state.records)
+    if job.batch_size is None:
+        solver = _step(job.solver, problem, state.solver)
+    else:
+        rows, numbers = job.dataset.parts.train.stop, map(jnp.int32, (epoch, first, last))
+        solver = _batch_steps(
+            job.solver, job.config.seed, (job.batch_size, rows), problem, state.solver, *numbers
+        )
+    _check_finite(job, state.position, solver)
+    if last < stop:
+        return state._replace(solver=solver, position=Position(stage, epoch, last))
+    record = _record(job, problem, solver, stage, epoch + 1, state.records)
+    return state._replace(
+        solver=solver,
+        best=Best(solver.params, record.validation_loss),
+        position=Position(stage, epoch + 1, 0),
+        records=(*state.records, record),
+    )
+
+
+def _advance_path(job: Job, state: RunState) -> RunState:
+    """One step of the problems that are solved side by side, or on to the next penalty."""
+    stage, epoch, _ = state.position
+    l2 = jnp.float32(job.path[stage])
+    solver = _fold_steps(job.solver, job.rows, job.folds, l2, state.solver)
+    _check_finite(job, state.position, solver)
+    state = state._replace(solver=solver, position=Position(stage, epoch + 1))
+    if not bool(jnp.all(solved(solver))):
+        return state
+    scores = _fold_scores(job.rows, job.folds, solver.params)
+    record = Record(
+        stage,
+        epoch + 1,
+        job.path[stage],
+        float(jnp.mean(solver.objective)),
+        float(jnp.max(solver.gradient_norm)),
+        *(float(score) for score in scores),
+    )
+    records = (*state.records, record)
+    best, mean = state.best, jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), solver.params)
+    if record.validation_loss < best.validation_loss:
+        best = Best(mean, record.validation_loss)
+    following = plan.next_stage(job.path, records)
+    start = best.params if following == len(job.path) else solver.params
+    return state._replace(
+        solver=_start(job, following, records, start),
+        best=best,
+        position=Position(following),
+        records=records,
+    )
+
+
+def _start(job: Job, stage: int, records: tuple[Record, ...], params: Params) -> State:
+    """The solver before the first step of a stage."""
+    solver = job.config.solver
+    on_path = stage < len(job.path)
+    if isinstance(solver, FullBatch):
+        tolerance = max(solver.tolerance, PATH_TOLERANCE) if on_path else solver.tolerance
+        settings = Settings(jnp.float32(tolerance), jnp.int32(solver.max_iterations))
+    else:
+        settings = Settings(jnp.float32(0), jnp.int32(job.horizon.steps))
+    if on_path:
+        l2 = jnp.float32(job.path[stage])
+        start: State = _fold_init(job.solver, job.rows, job.folds, l2, params, settings)
+    else:
+        start = _init(job.solver, _problem(job, records), params, settings)
+    return start
+
+
+def _problem(job: Job, records: tuple[Record, ...]) -> Problem:
+    """The last problem: all rows with the chosen penalty, or the training rows with a given one."""
+    if job.path:
+        return _with(job.rows, job.rows.weights, jnp.float32(plan.best(job.path, records).l2))
+    return _with(job.rows, job.train, jnp.float32(job.config.model.l2))
+
+
+def _with(rows: Problem, weights: Array, l2: Array) -> Problem:
+    return Problem(rows.features, rows.labels, weights, l2, rows.label_smoothing)
+
+
+@jax.jit
+def scores(params: Params, rows: Problem) -> Scores:
+    """Loss (without the penalty) and accuracy, over the rows that have a weight."""
+    loss, stats = jaxsoftmax.linear_softmax_cross_entropy(
+        rows.features,
+        params.kernel,
+        rows.labels,
+        params.bias,
+        weights=rows.weights,
+        return_stats=True,
+    )
+    total = jnp.sum(rows.weights)
+    right = jnp.sum(jnp.where(stats.prediction == rows.labels, rows.weights, 0))
+    return Scores(loss, right / jnp.where(total > 0, total, 1))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(solver: Solver, problem: Problem, params: Params, settings: Settings) -> State:
+    return solver.init(problem, params, settings)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _step(solver: Solver, problem: Problem, state: State) -> State:
+    return solver.step(problem, state)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fold_init(
+    solver: Solver, rows: Problem, folds: Array, l2: Array, params: Params, settings: Settings
+) -> State:
+    def init(weights: Array, params: Params) -> State:
+        return solver.init(_with(rows, weights, l2), params, settings)
+
+    found: State = _over_folds(init, folds, params)
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _fold_steps(solver: Solver, rows: Problem, folds: Array, l2: Array, state: State) -> State:
+    def step(weights: Array, state: State) -> State:
+        return solver.step(_with(rows, weights, l2), state)
+
+    found: State = _over_folds(step, folds, state)
+    return found
+
+
+@jax.jit
+def _fold_scores(rows: Problem, folds: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+    """Train loss and accuracy, then those of the rows that a fold leaves out; means over folds."""
+
+    def both(weights: Array, params: Params) -> tuple[Array, Array, Array, Array]:
+        left_out = jnp.where(weights > 0, 0, rows.weights)
+        return (
+            *scores(params, _with(rows, weights, jnp.float32(0))),
+            *scores(params, _with(rows, left_out, jnp.float32(0))),
+        )
+
+    train, right, loss, accuracy = _over_folds(both, folds, params)
+    return train.mean(), right.mean(), loss.mean(), accuracy.mean()
+
+
+def _over_folds(function: Callable[[Array, Any], Any], folds: Array, tree: Any) -> Any:
+    """`vmap`, but for a single fold, which needs no batched products."""
+    if len(folds) > 1:
+        return jax.vmap(function)(folds, tree)
+    one = function(folds[0], jax.tree.map(lambda leaf: leaf[0], tree))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[jnp.newaxis], one)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _batch_steps(
+    solver: Solver,
+    seed: int,
+    sizes: tuple[int, int],
+    rows: Problem,
+    state: State,
+    epoch: Array,
+    first: Array,
+    last: Array,
+) -> State:
+    """Steps ``first`` to ``last`` of an epoch; their number compiles no other program."""
+    size, count = sizes
+    order = batches.order(seed, epoch, count, math.ceil(count / size) * size)
+
+    def step(number: Array, state: State) -> State:
+        chosen, counted = batches.batch(order, number, size, count)
+        weights = rows.weights[chosen] * counted
+        part = Problem(
+            rows.features[chosen], rows.labels[chosen], weights, rows.l2, rows.label_smoothing
+        )
+        return solver.step(part, state)
+
+    found: State = jax.lax.fori_loop(first, last, step, state)
+    return found
+
+
+def _check_finite(job: Job, position: Position, solver: State) -> None:
+    if np.any(np.asarray(solver.status) == Status.DIVERGED):
+        step = int(np.max(solver.iterations)) - position.epoch * job.horizon.steps_per_epoch
+        raise RunFailedError(
+            f"The loss or its gradient is no longer finite in epoch {position.epoch + 1}, step "
+            f"{step} of {job.horizon.steps_per_epoch}; no model was written. "
+            f"A smaller solver.learning_rate or a solver.clip_norm usually helps."
+        )
+
+
+def _record(
+    job: Job,
+    problem: Problem,
+    solver: State,
+    stage: int,
+    epoch: int,
+    records: tuple[Record, ...],
+) -> Record:
+    zero = jnp.float32(0)
+    train = scores(solver.params, _with(job.rows, job.train, zero))
+    if job.path:  # these rows train now; what they said of the penalty stands
+        last = plan.best(job.path, records)
+        validation = last.validation_loss, last.validation_accuracy
+    else:
+        validation = scores(solver.params, _with(job.rows, job.validation, zero))
+    return Record(
+        stage,
+        epoch,
+        float(jnp.asarray(problem.l2)),
+        float(solver.objective),
+        float(solver.gradient_norm),
+        float(train.loss),
+        float(train.accuracy),
+        *map(float, validation),
+    )
