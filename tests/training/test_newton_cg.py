@@ -128,7 +128,9 @@ def test_the_optimum_in_float32(case, solver):
     assert ours == pytest.approx(optimum(*rest, classes), rel=1e-6)
     assert state.objective == pytest.approx(ours, rel=1e-6)
     scale = np.abs(x[rows]).max()
-    assert np.abs(gradient).max() == pytest.approx(float(state.gradient_norm), abs=3e-7 * float(scale))
+    assert np.abs(gradient).max() == pytest.approx(
+        float(state.gradient_norm), abs=3e-7 * float(scale)
+    )
 
 
 @pytest.mark.default_modes

@@ -98,7 +98,7 @@ class NewtonCg:
         )
 
     def _evaluate(self, problem: Problem, center: Array, params: Params) -> Point:
-        itemsize = jnp.promote_types(problem.features.dtype, jnp.float32).itemsize
+        itemsize = params.kernel.dtype.itemsize
         held = len(problem.labels) * params.kernel.shape[1] * itemsize
         return surface.evaluate(problem, center, params, hold=held <= self.held_bytes)
 

@@ -29,7 +29,7 @@ Solve = Callable[[Params], Params]
 
 def spread(problem: Problem, center: Array) -> Array:
     """The variance of each feature about the centre, ``(D,)``."""
-    deviations = problem.features - center[jnp.newaxis, :]
+    deviations = problem.features.astype(center.dtype) - center[jnp.newaxis, :]
     return row_shares(problem) @ jnp.square(deviations)
 
 
@@ -69,7 +69,7 @@ def _diagonal(problem: Problem, center: Array, spread: Array, point: Point) -> S
 
 def _blocks(problem: Problem, center: Array, point: Point) -> Solve:
     rows = _sampled(len(problem.labels))
-    x = problem.features[rows] - center[jnp.newaxis, :]
+    x = problem.features[rows].astype(center.dtype) - center[jnp.newaxis, :]
     p = _probabilities(x, point)
     if point.params.bias is not None:
         x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
