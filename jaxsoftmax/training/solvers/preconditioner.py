@@ -34,7 +34,7 @@ def spread(problem: Problem, center: Array) -> Array:
 
 
 def rounding(center: Array) -> Array:
-    """The variance that a constant feature seems to have where rows are centred in this precision."""
+    """The variance that a constant feature seems to have, from centring in this precision."""
     return jnp.square(100 * jnp.finfo(center.dtype).eps * center)
 
 

@@ -36,6 +36,9 @@ class Memory(NamedTuple):
     curvature: Array
 
 
+Search = tuple[Array, Array, Params, Array, Array]  # doublings, then what an attempt gives
+
+
 @dataclasses.dataclass(frozen=True)
 class Proximal:
     """The solver for problems with an L1 penalty; ``gradient_norm`` is that of its proximal map."""
@@ -70,11 +73,11 @@ class Proximal:
             slack = 4 * jnp.finfo(value.dtype).eps * jnp.abs(value)
             return curvature, point, value, value <= above + slack
 
-        def double(carry: tuple[Array, Array, Params, Array, Array]):  # type: ignore[no-untyped-def]
+        def double(carry: Search) -> Search:
             count, curvature, *_ = carry
             return count + 1, *attempt(2 * curvature)
 
-        count, curvature, point, value, enough = jax.lax.while_loop(
+        _, curvature, point, value, enough = jax.lax.while_loop(
             lambda carry: ~carry[4] & (carry[0] < DOUBLINGS),
             double,
             (jnp.int32(0), *attempt(GROWTH * memory.curvature)),

@@ -92,7 +92,7 @@ def _forward(problem: Problem, center: Array, params: Params) -> Array:
 
 
 def _backward(problem: Problem, center: Array, params: Params, rows: Array) -> Params:
-    # On CPU Xᵀ G costs twice as much as Gᵀ X; without the barrier XLA makes the first of the second.
+    # On CPU Xᵀ G takes twice as long as Gᵀ X, and XLA makes the first of the second if it may.
     kernel = jax.lax.optimization_barrier(_product(rows.T, problem.features)).T
     if params.bias is None:
         return Params(kernel + decay(problem, params.kernel), None)
