@@ -10,6 +10,7 @@ compiled into one program, at most to the end of the epoch.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -248,7 +249,7 @@ def _problem(job: Job, records: tuple[Record, ...]) -> Problem:
 
 
 def _with(rows: Problem, weights: Array, l2: Array) -> Problem:
-    return Problem(rows.features, rows.labels, weights, l2, rows.label_smoothing)
+    return dataclasses.replace(rows, weights=weights, l2=l2)
 
 
 @jax.jit
@@ -338,8 +339,8 @@ def _batch_steps(
     def step(number: Array, state: State) -> State:
         chosen, counted = batches.batch(order, number, size, count)
         weights = rows.weights[chosen] * counted
-        part = Problem(
-            rows.features[chosen], rows.labels[chosen], weights, rows.l2, rows.label_smoothing
+        part = dataclasses.replace(
+            rows, features=rows.features[chosen], labels=rows.labels[chosen], weights=weights
         )
         return solver.step(part, state)
 

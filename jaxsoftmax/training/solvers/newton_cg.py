@@ -98,7 +98,7 @@ class NewtonCg:
         )
 
     def _evaluate(self, problem: Problem, center: Array, params: Params) -> Point:
-        itemsize = jnp.promote_types(problem.features.dtype, jnp.float32).itemsize
+        itemsize = params.kernel.dtype.itemsize
         held = len(problem.labels) * params.kernel.shape[1] * itemsize
         return surface.evaluate(problem, center, params, hold=held <= self.held_bytes)
 
@@ -185,18 +185,18 @@ def _line_search(
         flat = jnp.abs(_dot(new.gradient, direction)) <= -CURVATURE * slope
         return (lower | (level & flat)) & (slope < 0)
 
-    def halve(carry: tuple[Array, Array, Point]) -> tuple[Array, Array, Point]:
+    def attempt(carry: tuple[Array, Array, Point]) -> tuple[Array, Array, Point]:
         count, step, _ = carry
-        return count + 1, step / 2, evaluate(_add(point.params, step / 2, direction))
+        return count + 1, step / 2, evaluate(_add(point.params, step, direction))
 
     def unfinished(carry: tuple[Array, Array, Point]) -> Array:
         count, step, new = carry
-        return ~accepted(step, new) & (count < HALVINGS) & (slope < 0)
+        return (count == 0) | (~accepted(2 * step, new) & (count <= HALVINGS) & (slope < 0))
 
-    one = jnp.ones_like(slope)
-    start = jnp.int32(0), one, evaluate(_add(point.params, one, direction))
-    _, step, new = jax.lax.while_loop(unfinished, halve, start)
-    return accepted(step, new), new
+    # One copy of the evaluation in the program: the first attempt is made in the loop as well.
+    start = jnp.int32(0), jnp.ones_like(slope), point
+    _, step, new = jax.lax.while_loop(unfinished, attempt, start)
+    return accepted(2 * step, new), new
 
 
 def _gained(old: Point, new: Point) -> Array:

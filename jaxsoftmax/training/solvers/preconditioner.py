@@ -29,12 +29,12 @@ Solve = Callable[[Params], Params]
 
 def spread(problem: Problem, center: Array) -> Array:
     """The variance of each feature about the centre, ``(D,)``."""
-    deviations = problem.features - center[jnp.newaxis, :]
+    deviations = problem.features.astype(center.dtype) - center[jnp.newaxis, :]
     return row_shares(problem) @ jnp.square(deviations)
 
 
 def rounding(center: Array) -> Array:
-    """The variance that a constant feature seems to have where rows are centred in this precision."""
+    """The variance that a constant feature seems to have, from centring in this precision."""
     return jnp.square(100 * jnp.finfo(center.dtype).eps * center)
 
 
@@ -69,7 +69,7 @@ def _diagonal(problem: Problem, center: Array, spread: Array, point: Point) -> S
 
 def _blocks(problem: Problem, center: Array, point: Point) -> Solve:
     rows = _sampled(len(problem.labels))
-    x = problem.features[rows] - center[jnp.newaxis, :]
+    x = problem.features[rows].astype(center.dtype) - center[jnp.newaxis, :]
     p = _probabilities(x, point)
     if point.params.bias is not None:
         x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)

@@ -32,11 +32,12 @@ class Problem:
     """Rows and penalty; the number of classes is the width of the parameters.
 
     Attributes:
-      features: ``(N, D)``, floating point.
+      features: ``(N, D)``, floating point and finite, in rows of weight 0 too.
       labels: ``(N,)``, integers in [0, C).
       weights: ``(N,)``, not negative. A row of weight 0 is as if it were absent, so that data can
         be padded to a shape that has been compiled. Weights of classes are multiplied in.
       l2: λ, a number, or ``(D,)`` with one for each feature.
+      l1: of the norm Σ_d l1_d ‖W_d‖₁, like ``l2``; for the solver `Proximal` alone, which adds it.
       label_smoothing: ε in [0, 1]; a label counts 1 - ε, and ε is spread over all classes.
     """
 
@@ -44,14 +45,20 @@ class Problem:
     labels: Array
     weights: Array
     l2: ArrayLike = 0.0
+    l1: ArrayLike = 0.0
     label_smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
 
 
 def zeros(problem: Problem, classes: int, *, bias: bool = True) -> Params:
     """Where to start: the loss is convex, so there is no symmetry to break, and it is ln C."""
-    dtype = jnp.promote_types(problem.features.dtype, jnp.float32)
+    dtype = precision(problem.features)
     kernel = jnp.zeros((problem.features.shape[1], classes), dtype)
     return Params(kernel, jnp.zeros(classes, dtype) if bias else None)
+
+
+def precision(features: Array) -> jnp.dtype:
+    """That of the parameters and of all sums: float32, or float64 where the features are."""
+    return jnp.dtype(jnp.float64 if features.dtype == jnp.float64 else jnp.float32)
 
 
 def objective(problem: Problem, params: Params) -> Array:

@@ -20,7 +20,7 @@ from jax import Array
 
 import jaxsoftmax
 
-from .problem import Params, Problem, decay, objective, penalty
+from .problem import Params, Problem, decay, objective, penalty, precision
 
 
 class Point(NamedTuple):
@@ -34,7 +34,7 @@ class Point(NamedTuple):
 
 def weighted_mean(problem: Problem) -> Array:
     """μ, the mean of the features over the rows that count, ``(D,)``."""
-    return row_shares(problem) @ _wide(problem.features)
+    return row_shares(problem) @ problem.features.astype(precision(problem.features))
 
 
 def row_shares(problem: Problem) -> Array:
@@ -92,7 +92,7 @@ def _forward(problem: Problem, center: Array, params: Params) -> Array:
 
 
 def _backward(problem: Problem, center: Array, params: Params, rows: Array) -> Params:
-    # On CPU Xᵀ G costs twice as much as Gᵀ X; without the barrier XLA makes the first of the second.
+    # On CPU Xᵀ G takes twice as long as Gᵀ X, and XLA makes the first of the second if it may.
     kernel = jax.lax.optimization_barrier(_product(rows.T, problem.features)).T
     if params.bias is None:
         return Params(kernel + decay(problem, params.kernel), None)
@@ -102,9 +102,6 @@ def _backward(problem: Problem, center: Array, params: Params, rows: Array) -> P
 
 
 def _product(a: Array, b: Array) -> Array:
-    dtype = jnp.promote_types(jnp.promote_types(a.dtype, b.dtype), jnp.float32)
+    """In the precision of the parameters, whichever factor holds the features."""
+    dtype = jnp.dtype(jnp.float64 if jnp.float64 in (a.dtype, b.dtype) else jnp.float32)
     return jnp.matmul(a.astype(dtype), b.astype(dtype), precision=jax.lax.Precision.HIGHEST)
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
