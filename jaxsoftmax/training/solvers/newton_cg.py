@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from . import preconditioner, surface
-from .problem import Params, Problem, norm
+from .problem import Params, Problem, finfo, norm
 from .state import Settings, State, Status, status_of
 from .surface import Point
 
@@ -210,12 +210,15 @@ def _size(point: Point) -> Array:
 
 
 def _rounding(point: Point) -> Array:
-    return 4 * jnp.finfo(point.value.dtype).eps * jnp.abs(point.value)
+    return jnp.abs(point.value) * float(4 * finfo(point.value.dtype).eps)
 
 
 def _balanced(params: Params) -> Params:
     """Columns that sum to 0."""
-    return jax.tree.map(lambda leaf: leaf - jnp.mean(leaf, axis=-1, keepdims=True), params)
+    balanced: Params = jax.tree.map(
+        lambda leaf: leaf - jnp.mean(leaf, axis=-1, keepdims=True), params
+    )
+    return balanced
 
 
 def _dot(a: Params, b: Params) -> Array:
@@ -223,8 +226,10 @@ def _dot(a: Params, b: Params) -> Array:
 
 
 def _either(which: Array, a: Tree, b: Tree) -> Tree:
-    return jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)
+    chosen: Tree = jax.tree.map(lambda x, y: jnp.where(which, x, y), a, b)
+    return chosen
 
 
 def _add(a: Params, step: Array, b: Params) -> Params:
-    return jax.tree.map(lambda x, y: x + step * y, a, b)
+    total: Params = jax.tree.map(lambda x, y: x + step * y, a, b)
+    return total

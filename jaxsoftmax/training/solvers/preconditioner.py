@@ -16,7 +16,7 @@ from jax import Array
 
 import jaxsoftmax
 
-from .problem import Params, Problem
+from .problem import Params, Problem, finfo
 from .surface import Point, row_shares
 
 DENSE_FEATURES = 128
@@ -35,7 +35,7 @@ def spread(problem: Problem, center: Array) -> Array:
 
 def rounding(center: Array) -> Array:
     """The variance that a constant feature seems to have, from centring in this precision."""
-    return jnp.square(100 * jnp.finfo(center.dtype).eps * center)
+    return jnp.square(100 * finfo(center.dtype).eps * center)
 
 
 def build(problem: Problem, center: Array, spread: Array, point: Point) -> Solve:
@@ -58,7 +58,7 @@ def _diagonal(problem: Problem, center: Array, spread: Array, point: Point) -> S
     curvature = jnp.maximum(curvature, 1e-3 * jnp.max(curvature))
     varies = (spread > rounding(center)) | (l2 > 0)
     kernel = spread[:, jnp.newaxis] * curvature[jnp.newaxis, :] + l2[:, jnp.newaxis]
-    kernel = jnp.sqrt(jnp.maximum(kernel, jnp.finfo(kernel.dtype).eps * jnp.max(kernel)))
+    kernel = jnp.sqrt(jnp.maximum(kernel, finfo(kernel.dtype).eps * jnp.max(kernel)))
 
     def solve(gradient: Params) -> Params:
         bias = None if gradient.bias is None else gradient.bias / jnp.sqrt(curvature)
@@ -74,10 +74,10 @@ def _blocks(problem: Problem, center: Array, point: Point) -> Solve:
     if point.params.bias is not None:
         x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)
     weights = problem.weights[rows]
-    shares = weights / jnp.maximum(jnp.sum(weights), jnp.finfo(weights.dtype).tiny)
+    shares = weights / jnp.maximum(jnp.sum(weights), finfo(weights.dtype).tiny)
     l2 = _padded(jnp.broadcast_to(jnp.asarray(problem.l2, x.dtype), center.shape), x)
     noise = _padded(rounding(center), x)
-    ridge = RIDGE * jnp.finfo(x.dtype).eps * jnp.eye(x.shape[1], dtype=x.dtype)
+    ridge = RIDGE * finfo(x.dtype).eps * jnp.eye(x.shape[1], dtype=x.dtype)
 
     def factor(column: Array) -> tuple[Array, Array]:
         block = (x * (shares * column * (1 - column))[:, jnp.newaxis]).T @ x + jnp.diag(l2)

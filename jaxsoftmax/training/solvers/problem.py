@@ -9,7 +9,7 @@ be compiled, vmapped over any of them, checkpointed, and placed on several devic
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxsoftmax import linear_softmax_cross_entropy
+
+finfo: Any = jnp.finfo  # which has no types of its own
 
 
 class Params(NamedTuple):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from . import preconditioner, surface
-from .problem import Params, Problem, norm
+from .problem import Params, Problem, finfo, norm
 from .state import Settings, State, Status, status_of
 
 DOUBLINGS = 40
@@ -70,7 +70,7 @@ class Proximal:
             move = jax.tree.map(jnp.subtract, point, ahead)
             above = here.value + _dot(here.gradient, move) - 0.5 * _dot(residual, move)
             value = _smooth(problem, center, point).value
-            slack = 4 * jnp.finfo(value.dtype).eps * jnp.abs(value)
+            slack = 4 * finfo(value.dtype).eps * jnp.abs(value)
             return curvature, point, value, value <= above + slack
 
         def double(carry: Search) -> Search:
@@ -131,7 +131,7 @@ def _residual(
     threshold = _strength(problem, at.kernel) / steepness
     kernel = jnp.sign(target) * jnp.maximum(jnp.abs(target) - threshold, 0)
     residual = steepness * (at.kernel - kernel)
-    if at.bias is None:
+    if at.bias is None or gradient.bias is None:
         return Params(kernel, None), Params(residual, None)
     bias = at.bias - gradient.bias / memory.curvature
     return Params(kernel, bias), Params(residual, memory.curvature * (at.bias - bias))

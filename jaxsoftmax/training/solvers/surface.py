@@ -67,7 +67,8 @@ def product(problem: Problem, center: Array, point: Point, direction: Params) ->
     p = point.probabilities
     if p is None:
         gradient = jax.grad(functools.partial(_centred, problem, center))
-        return jax.jvp(gradient, (point.params,), (direction,))[1]
+        image: Params = jax.jvp(gradient, (point.params,), (direction,))[1]
+        return image
     tangents = _forward(problem, center, direction)
     shares = row_shares(problem)[:, jnp.newaxis]
     rows = shares * p * (tangents - jnp.sum(p * tangents, axis=1, keepdims=True))
