@@ -1,0 +1,182 @@
+"""`SoftmaxClassifierCV`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import check_cv
+
+from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State
+from jaxsoftmax.training.solvers.newton_cg import NewtonCg
+from jaxsoftmax.training.solvers.path import solve_path
+
+from .classifier import SoftmaxClassifier
+from .estimator import SoftmaxEstimator, precision
+from .rows import Matrix, Rows, Vector, prepare
+
+
+class SoftmaxClassifierCV(SoftmaxEstimator):
+    """`SoftmaxClassifier` with C chosen by cross-validation, all folds and values in one program.
+
+    The folds are solved side by side on the same rows, and the values of C one after another, each
+    from the solution of the one before. The result is fitted to all rows.
+
+    Args:
+      Cs: values of C, or their number between 1e-4 and 1e4.
+      cv: the number of folds, or what `sklearn.model_selection.check_cv` takes.
+      scoring: a metric by name, or a scorer; None is the mean log-probability of the labels. The
+        best mean over the folds wins, and of equals the smaller C.
+      tol: as for `SoftmaxClassifier`, and so are the rest.
+      fit_intercept: see there.
+      class_weight: see there.
+      max_iter: see there.
+      dtype: see there.
+
+    Attributes:
+      C_: the value that won.
+      Cs_: all values.
+      scores_: ``(folds, n_Cs)``.
+      coefs_paths_: ``(folds, n_Cs, n_classes, n_features)``, 1 for n_classes if there are two.
+      intercepts_paths_: ``(folds, n_Cs, n_classes)``.
+
+    Example:
+      >>> from sklearn.datasets import load_iris
+      >>> from jaxsoftmax.sklearn import SoftmaxClassifierCV
+      >>> X, y = load_iris(return_X_y=True)
+      >>> classifier = SoftmaxClassifierCV(Cs=5).fit(X, y)
+      >>> classifier.scores_.shape
+      (5, 5)
+    """
+
+    def __init__(
+        self,
+        *,
+        Cs: int | Sequence[float] = 10,
+        cv: Any = None,
+        scoring: Any = None,
+        tol: float = 1e-4,
+        fit_intercept: bool = True,
+        class_weight: dict[Any, float] | Literal["balanced"] | None = None,
+        max_iter: int = 100,
+        dtype: Literal["float32", "float64"] | None = None,
+    ) -> None:
+        self.Cs = Cs
+        self.cv = cv
+        self.scoring = scoring
+        self.tol = tol
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.max_iter = max_iter
+        self.dtype = dtype
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Chooses C, and fits to all rows; see `SoftmaxClassifier.fit`."""
+        self._check()
+        matrix, labels, weights = self._data(X, y, sample_weight)
+        given = np.logspace(-4, 4, self.Cs) if isinstance(self.Cs, int) else np.asarray(self.Cs)
+        if given.ndim != 1 or not len(given) or not np.all(given > 0):
+            raise ValueError(f"Cs must be a positive number of values, or such, got {self.Cs!r}")
+        self.Cs_ = given.astype(np.float64)
+        splits = list(check_cv(self.cv, labels, classifier=True).split(matrix, labels))
+        rows = prepare(matrix, labels, weights, self.fit_intercept)
+        paths = self._paths(rows, weights, splits)
+        self.coefs_paths_, self.intercepts_paths_ = paths
+        self.scores_ = self._scores(matrix, labels, weights, splits)
+        mean = self.scores_.mean(axis=0)
+        best = min(np.flatnonzero(mean == mean.max()), key=lambda i: self.Cs_[i])
+        self.C_ = float(self.Cs_[best])
+        final = SoftmaxClassifier(**self._shared(), C=self.C_, warm_start=True)
+        final.classes_ = self.classes_
+        final.coef_ = self.coefs_paths_[:, best].mean(axis=0)
+        final.intercept_ = self.intercepts_paths_[:, best].mean(axis=0)
+        final.fit(X, y, sample_weight)
+        for name in ("coef_", "intercept_", "n_iter_", "objective_", "gradient_norm_"):
+            setattr(self, name, getattr(final, name))
+        return self
+
+    def _shared(self) -> dict[str, Any]:
+        names = ("tol", "fit_intercept", "class_weight", "max_iter", "dtype")
+        return {name: getattr(self, name) for name in names}
+
+    def _paths(
+        self, rows: Rows, weights: Vector, splits: list[tuple[Any, Any]]
+    ) -> tuple[Matrix, Vector]:
+        """Coefficients (folds, Cs, classes, features) and intercepts (folds, Cs, classes)."""
+        dtype, classes = rows.features.dtype, len(self.classes_)
+        masked = np.zeros((len(splits), len(rows.weights)), dtype)
+        for fold, (train, _) in enumerate(splits):
+            masked[fold, train] = weights[train]
+        order = np.argsort(self.Cs_)
+        strength = 1 / (self.Cs_[order] * masked.sum(axis=1, dtype=np.float64)[:, np.newaxis])
+        with precision(dtype):
+            problem = rows.problem(strength, 0.0, classes)
+            width, columns = rows.features.shape[1], self._columns
+            start = rows.params(
+                np.zeros((columns, width)), np.zeros(columns), bias=self.fit_intercept
+            )
+            given = problem, jnp.asarray(masked), start, self._settings(dtype)
+            states = jax.device_get(_solve_paths(NewtonCg(), *given))
+        pairs = [(fold, at) for fold in range(len(splits)) for at in range(len(order))]
+        found = [rows.coefficients(_at(states.params, pair)) for pair in pairs]
+        back = np.argsort(order)
+        shape = len(splits), len(order)
+        coefs, intercepts = (np.stack(part) for part in zip(*found, strict=True))
+        return (
+            coefs.reshape(*shape, *coefs.shape[1:])[:, back],
+            intercepts.reshape(*shape, *intercepts.shape[1:])[:, back],
+        )
+
+    def _scores(
+        self,
+        matrix: Matrix,
+        labels: npt.NDArray[np.int32],
+        weights: Vector,
+        splits: list[tuple[Any, Any]],
+    ) -> Matrix:
+        """The score of each fold's rows for each C, ``(folds, Cs)``."""
+        scorer = get_scorer(self.scoring) if isinstance(self.scoring, str) else self.scoring
+        scorer = _log_probability if scorer is None else scorer
+        scores = np.empty((len(splits), len(self.Cs_)))
+        judge = SoftmaxClassifier()
+        judge.classes_, judge.n_features_in_ = self.classes_, matrix.shape[1]
+        for fold, (_, test) in enumerate(splits):
+            part, truth = matrix[test], self.classes_[labels[test]]
+            for number in range(len(self.Cs_)):
+                judge.coef_ = self.coefs_paths_[fold, number]
+                judge.intercept_ = self.intercepts_paths_[fold, number]
+                scores[fold, number] = scorer(judge, part, truth)
+        return scores
+
+
+def _log_probability(judge: SoftmaxClassifier, X: Matrix, y: npt.NDArray[Any]) -> float:
+    """The mean over rows; scikit-learn's own refuses a fold in which a class is missing."""
+    of_labels = np.searchsorted(judge.classes_, y)[:, np.newaxis]
+    return float(np.take_along_axis(judge.predict_log_proba(X), of_labels, axis=1).mean())
+
+
+def _at(params: Params, index: tuple[int, int]) -> Params:
+    taken: Params = jax.tree.map(lambda leaf: leaf[index], params)
+    return taken
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _solve_paths(
+    solver: Solver,
+    problem: Problem,
+    weights: jax.Array,
+    params: Params,
+    settings: Settings,
+) -> State:
+    def path(weights: jax.Array, l2: jax.Array) -> State:
+        fold = Problem(problem.features, problem.labels, weights)
+        return solve_path(solver, fold, l2, params, settings)
+
+    states: State = jax.vmap(path)(weights, jnp.asarray(problem.l2))
+    return states
