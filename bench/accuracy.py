@@ -4,7 +4,7 @@
     python -m bench.accuracy --quick    small problems, a minute, printed only
 
 Every library computes value, VJP, JVP and Hessian-vector product of the same ten problems
-(`tests/truth.py`) in four dtypes, compiled as users compile it. The worst of the ten is reported.
+(`bench/truth.py`) in four dtypes, compiled as users compile it. The worst of the ten is reported.
 """
 
 from __future__ import annotations
@@ -27,38 +27,23 @@ import mpmath
 import numpy as np
 import optax
 
-import jaxsoftmax
+from bench import truth
 from bench.accuracy_report import markdown, missed
-from tests import truth
+from jaxsoftmax.testing.operations import Operation
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 Results = tuple[Any, Any, Any, Any]
-Op = Callable[[Any, truth.Problem], Any]
+Function = Callable[..., Any]
 
 
 # ------------------------------------------------------------------------------------------------
 # Libraries
 # ------------------------------------------------------------------------------------------------
 
-OURS: dict[str, Op] = {
-    "softmax": lambda x, p: jaxsoftmax.softmax(x),
-    "log_softmax": lambda x, p: jaxsoftmax.log_softmax(x),
-    "logsumexp": lambda x, p: jaxsoftmax.logsumexp(x, -1),
-    truth.INTEGER: lambda x, p: jaxsoftmax.softmax_cross_entropy_with_integer_labels(x, p.labels),
-    "softmax_cross_entropy": lambda x, p: jaxsoftmax.softmax_cross_entropy(x, p.targets),
-}
-THEIRS: dict[str, Op] = {
-    "softmax": lambda x, p: jax.nn.softmax(x),
-    "log_softmax": lambda x, p: jax.nn.log_softmax(x),
-    "logsumexp": lambda x, p: jax.nn.logsumexp(x, -1),
-    truth.INTEGER: lambda x, p: optax.losses.softmax_cross_entropy_with_integer_labels(x, p.labels),
-    "softmax_cross_entropy": lambda x, p: optax.losses.softmax_cross_entropy(x, p.targets),
-}
 
-
-def with_jax(op: Op, problem: truth.Problem) -> Results:
-    """(value, vjp, jvp, hvp) of an op in JAX, compiled."""
-    value, derivatives = _compiled(op)
+def with_jax(op: Operation, function: Function, problem: truth.Problem) -> Results:
+    """(value, vjp, jvp, hvp) of a function in JAX, compiled."""
+    value, derivatives = _compiled(op, function)
     arrays = jax.tree.map(jnp.asarray, problem)
     out = value(arrays)
     bar = arrays.cotangent if out.ndim == 2 else jnp.ones_like(out)
@@ -66,15 +51,15 @@ def with_jax(op: Op, problem: truth.Problem) -> Results:
 
 
 @functools.cache
-def _compiled(op: Op) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _compiled(op: Operation, function: Function) -> tuple[Function, Function]:
     @jax.jit
     def value(p: truth.Problem) -> Any:
-        return op(p.x, p)
+        return function(p.x, *p.given(op))
 
     @jax.jit
     def derivatives(p: truth.Problem, bar: Any) -> Any:
         def f(x: Any) -> Any:
-            return op(x, p)
+            return function(x, *p.given(op))
 
         def vjp(x: Any) -> Any:
             return jax.vjp(f, x)[1](bar)[0]
@@ -84,45 +69,43 @@ def _compiled(op: Op) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return value, derivatives
 
 
-def with_torch(name: str, problem: truth.Problem) -> Results:
-    """(value, vjp, jvp, hvp) of an op in PyTorch."""
+def with_torch(op: Operation, problem: truth.Problem) -> Results:
+    """(value, vjp, jvp, hvp) of an operation in PyTorch."""
     import torch  # noqa: PLC0415 - optional
     from torch import func  # noqa: PLC0415
-    from torch.nn import functional  # noqa: PLC0415
 
     def tensor(array: np.ndarray) -> Any:
         if array.dtype == jnp.bfloat16:
             return torch.from_numpy(array.astype(np.float32)).bfloat16()
         return torch.from_numpy(array.astype(np.int64) if array.dtype == np.int32 else array)
 
-    x, labels, targets, cotangent, tangent = (tensor(array) for array in problem)
-    f: Callable[[Any], Any] = {
-        "softmax": lambda x: torch.softmax(x, -1),
-        "log_softmax": lambda x: torch.log_softmax(x, -1),
-        "logsumexp": lambda x: torch.logsumexp(x, -1),
-        truth.INTEGER: lambda x: functional.cross_entropy(x, labels, reduction="none"),
-        "softmax_cross_entropy": lambda x: functional.cross_entropy(x, targets, reduction="none"),
-    }[name]
-    out = f(x)
-    bar = cotangent if out.ndim == 2 else torch.ones_like(out)
+    assert op.torch is not None
+    function = op.torch(torch)
+    tensors = truth.Problem(*(tensor(array) for array in problem))
+    others = tensors.given(op)
+
+    def f(x: Any) -> Any:
+        return function(x, *others)
+
+    out = f(tensors.x)
+    bar = tensors.cotangent if out.ndim == 2 else torch.ones_like(out)
 
     def vjp(x: Any) -> Any:
         return func.vjp(f, x)[1](bar)[0]
 
-    results = (out, vjp(x), *(func.jvp(g, (x,), (tangent,))[1] for g in (f, vjp)))
+    along = (func.jvp(g, (tensors.x,), (tensors.tangent,))[1] for g in (f, vjp))
     dtype = problem.x.dtype
-    arrays = (r.detach().double().numpy().astype(dtype) for r in results)
+    arrays = (r.detach().double().numpy().astype(dtype) for r in (out, vjp(tensors.x), *along))
     return next(arrays), next(arrays), next(arrays), next(arrays)
 
 
-def libraries() -> dict[str, Callable[[str, truth.Problem], Results]]:
-    """What is compared, by name."""
-    found: dict[str, Callable[[str, truth.Problem], Results]] = {
-        "jaxsoftmax": lambda name, problem: with_jax(OURS[name], problem),
-        "jax.nn, optax": lambda name, problem: with_jax(THEIRS[name], problem),
-    }
-    if importlib.util.find_spec("torch"):
-        found["torch"] = with_torch
+def libraries(op: Operation) -> dict[str, Callable[[truth.Problem], Results]]:
+    """What is compared on an operation, by name; JAX's own libraries are one column."""
+    found = {"jaxsoftmax": functools.partial(with_jax, op, op.function)}
+    for function in op.found_peers().values():
+        found["jax.nn, optax"] = functools.partial(with_jax, op, function)
+    if op.torch is not None and importlib.util.find_spec("torch"):
+        found["torch"] = functools.partial(with_torch, op)
     return found
 
 
@@ -133,7 +116,6 @@ def libraries() -> dict[str, Callable[[str, truth.Problem], Results]]:
 
 def measure(dtypes: tuple[str, ...], sizes: dict[str, int]) -> Iterator[dict[str, Any]]:
     """A record of errors for each dtype, distribution, op and library; progress on stderr."""
-    known = libraries()
     start = time.monotonic()
     total = len(dtypes) * len(truth.DISTRIBUTIONS)
     done = 0
@@ -142,12 +124,12 @@ def measure(dtypes: tuple[str, ...], sizes: dict[str, int]) -> Iterator[dict[str
             for distribution in truth.DISTRIBUTIONS:
                 problem = truth.problem(distribution, jnp.dtype(dtype), **sizes)
                 true = truth.truths(problem)
-                for op in truth.OPS:
-                    for library, run in known.items():
-                        found = truth.errors(op, run(op, problem), true[op], problem.x)
+                for op in truth.OPERATIONS:
+                    for library, run in libraries(op).items():
+                        found = truth.errors(op, run(problem), true[op.name], problem.x)
                         yield {
                             "library": library,
-                            "op": op,
+                            "op": op.name,
                             "dtype": dtype,
                             "distribution": distribution,
                             "errors": found,

@@ -10,11 +10,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from bench import report
-from tests import truth
+from bench import report, truth
+from jaxsoftmax.testing.operations import Operation, named
 
 KINDS = ("value", "vjp", "jvp", "hvp", "gradient")
-SHORT = {truth.INTEGER: "CE, class labels", "softmax_cross_entropy": "CE, distributions"}
 
 BEGIN, END = "<!-- accuracy:begin -->", "<!-- accuracy:end -->"
 README_COLUMNS = {
@@ -39,7 +38,7 @@ def missed(records: list[dict[str, Any]]) -> list[str]:
         f"{r['op']} {r['dtype']} at {r['distribution']}: {what} {error:.3g}, promised {promise:g}"
         for r in records
         if r["library"] == "jaxsoftmax"
-        for what, error, promise in truth.missed(r["op"], jnp.dtype(r["dtype"]), r["errors"])
+        for what, error, promise in truth.missed(named(r["op"]), jnp.dtype(r["dtype"]), r["errors"])
     ]
 
 
@@ -73,13 +72,22 @@ def markdown(records: list[dict[str, Any]], about: dict[str, Any]) -> str:
 
 
 def _rows(records: list[dict[str, Any]], dtype: str) -> Iterator[str]:
-    for op in truth.OPS:
-        for library in dict.fromkeys(r["library"] for r in records):
-            found = worst(records, library, op, dtype)
+    for op, libraries in _measured(records).items():
+        for library in libraries:
+            found = worst(records, library, op.name, dtype)
             cells = (_cell(found.get(kind)) for kind in KINDS)
-            yield f"| {SHORT.get(op, op)} | {library} | " + " | ".join(cells) + " |"
+            yield f"| {op.title} | {library} | " + " | ".join(cells) + " |"
         promise = (_cell(value) for value in truth.promised(op, jnp.dtype(dtype)))
-        yield f"| {SHORT.get(op, op)} | *promised* | " + " | ".join(promise) + " |"
+        yield f"| {op.title} | *promised* | " + " | ".join(promise) + " |"
+
+
+def _measured(records: list[dict[str, Any]]) -> dict[Operation, list[str]]:
+    """The operations of a result, each with the libraries that have it."""
+    pairs = dict.fromkeys((record["op"], record["library"]) for record in records)
+    found: dict[Operation, list[str]] = {}
+    for op, library in pairs:
+        found.setdefault(named(op), []).append(library)
+    return found
 
 
 def _cell(value: float | None) -> str:
@@ -101,12 +109,14 @@ def readme_part(path: Path, page: str) -> str:
         f"| largest error | {' | '.join(README_COLUMNS)} |",
         "|---|" + "--:|" * len(README_COLUMNS),
     ]
-    for op in truth.OPS:
-        for library in dict.fromkeys(record["library"] for record in records):
+    for op, libraries in _measured(records).items():
+        for library in libraries:
             ours = library == "jaxsoftmax"
-            found = [worst(records, library, op, d)[kind] for d, kind in README_COLUMNS.values()]
+            found = [
+                worst(records, library, op.name, d)[kind] for d, kind in README_COLUMNS.values()
+            ]
             cells = (f"**{_short(error)}**" if ours else _short(error) for error in found)
-            name = f"{SHORT.get(op, f'`{op}`')}, {'here' if ours else library}"
+            name = f"{op.title}, {'here' if ours else library}"
             lines.append(f"| {name} | {' | '.join(cells)} |")
     broken = missed(records)
     kept = "All promises are kept." if not broken else f"Not kept: {'; '.join(broken)}."

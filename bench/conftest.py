@@ -16,10 +16,11 @@ import jax
 import pytest
 
 from bench import cases, machine, peers
-from jaxsoftmax.testing._compare import measure
-from jaxsoftmax.testing._comparison import Measurement
-from jaxsoftmax.testing._contenders import LINEAR, arguments, contenders
-from jaxsoftmax.testing._modes import Mode
+from jaxsoftmax.testing.cost import Measurement
+from jaxsoftmax.testing.cost.compare import measure
+from jaxsoftmax.testing.cost.compare_op import arguments
+from jaxsoftmax.testing.cost.modes import Mode
+from jaxsoftmax.testing.operations import Operation
 
 SECONDS = {"quick": 0.45, "full": 3.0}
 
@@ -52,20 +53,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    op = metafunc.module.OP
     rows = [
-        pytest.param(case, mode, name, id=f"{case.label} {mode} {name}".replace("×", "x"))
-        for case, mode in cases.select(op, metafunc.config.getoption("size"))
-        for name in names(op, mode)
+        pytest.param(
+            *(case, mode, name),
+            id=f"{case.op.name} {case.label} {mode} {name}".replace("×", "x"),
+        )
+        for case, mode in cases.select(metafunc.config.getoption("size"))
+        for name in names(case.op, mode)
     ]
     metafunc.parametrize(("case", "mode", "contender"), rows)
 
 
-def names(op: str, mode: Mode) -> list[str]:
+def names(op: Operation, mode: Mode) -> list[str]:
     """Who takes part. custom_vjp is asked for what it is made for alone; it refuses jvp."""
     reverse = mode == "value_and_grad"
-    own = [name for name in contenders(op) if reverse or name != "custom_vjp"]
-    return own + list(peers.functions(op)) + list(peers.foreign(op, mode))
+    own = [name for name in op.contenders() if reverse or name != "custom_vjp"]
+    return own + list(peers.foreign(op, mode))
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def replay(
     def run() -> None:
         ceilings = measured_ceilings(request.config)
         row = measured(request.config, case, mode)[contender]
-        benchmark.group = f"{cases.TITLES[case.op]}: {case.label}, {mode}"
+        benchmark.group = f"{case.op.title}: {case.label}, {mode}"
         benchmark.extra_info.update(facts(case, row, ceilings))
         if row.samples:
             CLOCK.samples = iter(row.samples)
@@ -98,15 +101,13 @@ def measured(config: pytest.Config, case: cases.Case, mode: Mode) -> dict[str, M
     known = config.stash[_MEASURED]
     if (case, mode) not in known:
         known.clear()
-        functions = {n: f for n, f in contenders(case.op).items() if n in names(case.op, mode)}
-        functions |= peers.functions(case.op)
+        functions = {n: f for n, f in case.op.contenders().items() if n in names(case.op, mode)}
         args = arguments(case.op, case.shape, case.dtype)
-        wrt = (0, 1) if case.op == LINEAR else (0,)
         seconds = SECONDS[config.getoption("size")]
         rows = measure(
             functions,
             args,
-            wrt,
+            case.op.wrt,
             mode,
             functions["automatic"],
             None,
@@ -128,7 +129,7 @@ def measured_ceilings(config: pytest.Config) -> dict[str, float]:
 def facts(case: cases.Case, row: Measurement, ceilings: dict[str, float]) -> dict[str, Any]:
     """What is stored beside the statistics."""
     found: dict[str, Any] = {
-        "op": case.op,
+        "op": case.op.name,
         "source": case.source,
         "shape": list(case.shape),
         "dtype": case.dtype,

@@ -15,20 +15,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bench.cases import TITLES
 from jaxsoftmax.testing import Comparison, compare
-from jaxsoftmax.testing._comparison import count, size
-from jaxsoftmax.testing._contenders import (
-    DISTRIBUTION,
-    INTEGER,
-    LINEAR,
-    OPS,
-    arguments,
-    contenders,
-)
+from jaxsoftmax.testing.cost.compare_op import arguments
+from jaxsoftmax.testing.cost.units import count, size
+from jaxsoftmax.testing.operations import ALL, LINEAR, Operation
 
 # The linear loss takes its rows in blocks, so it needs enough of them to be seen to.
-SHAPES = dict.fromkeys(OPS, (512, 1000)) | {LINEAR: (8192, 32, 2048)}
+SHAPES = {op.name: (512, 1000) for op in ALL} | {LINEAR.name: (8192, 32, 2048)}
 SLOWEST = 1.5  # times the automatic derivative
 SCRATCH = 0.25  # of the logits in float32; what a rule needs grows with the rows alone
 
@@ -37,7 +30,7 @@ SCRATCH = 0.25  # of the logits in float32; what a rule needs grows with the row
 class Gate:
     """One thing that must hold."""
 
-    op: str
+    op: Operation
     what: str
     limit: str
     found: str
@@ -46,18 +39,18 @@ class Gate:
 
 def main(console: Console) -> int:
     """Checks every gate and shows them; 1 if one does not hold."""
-    gates = [gate for op in OPS for gate in check(op)]
+    gates = [gate for op in ALL for gate in check(op)]
     table = Table("op", "gate", "limit", "found", "", box=box.SIMPLE_HEAD)
     for gate in gates:
         mark = "[green]holds[/]" if gate.holds else "[bold red]broken[/]"
-        table.add_row(TITLES[gate.op], gate.what, gate.limit, gate.found, mark)
+        table.add_row(gate.op.title, gate.what, gate.limit, gate.found, mark)
     console.print(table)
     holding = sum(gate.holds for gate in gates)
     console.print(f"{holding} of {len(gates)} gates hold.")
     return int(holding < len(gates))
 
 
-def check(op: str) -> list[Gate]:
+def check(op: Operation) -> list[Gate]:
     """The gates of one op, from one measurement, or two where the first was slow."""
     found = measure(op, seconds=0.2)
     if slowdown(found) > SLOWEST:
@@ -65,34 +58,33 @@ def check(op: str) -> list[Gate]:
     return [*right(op, found), *scratch(op, found), *same(op, found), time(op, found)]
 
 
-def measure(op: str, seconds: float) -> Comparison:
+def measure(op: Operation, seconds: float) -> Comparison:
     """Ours against the textbook, and against the same rule in plain jax.custom_vjp."""
     names = ("automatic", "custom", "custom_vjp")
-    functions = {name: f for name, f in contenders(op).items() if name in names}
-    wrt = (0, 1) if op == LINEAR else 0
-    args = arguments(op, SHAPES[op], "float32")
-    return compare(functions, *args, wrt=wrt, modes=["value_and_grad"], seconds=seconds)
+    functions = {name: f for name, f in op.contenders().items() if name in names}
+    args = arguments(op, SHAPES[op.name], "float32")
+    return compare(functions, *args, wrt=op.wrt, modes=["value_and_grad"], seconds=seconds)
 
 
-def right(op: str, found: Comparison) -> Iterator[Gate]:
+def right(op: Operation, found: Comparison) -> Iterator[Gate]:
     """Every contender computes the same as float64."""
     for row in found.measurements:
         what = f"error of {row.name}"
         yield Gate(op, what, f"{row.tolerance:.0e}", f"{row.error:.0e}", row.status == "ok")
 
 
-def scratch(op: str, found: Comparison) -> Iterator[Gate]:
+def scratch(op: Operation, found: Comparison) -> Iterator[Gate]:
     """A loss needs no rows × classes of memory beyond the gradient that it returns."""
-    if op not in (INTEGER, DISTRIBUTION, LINEAR):
+    if not op.loss:
         return
     cost = found.of("custom", "value_and_grad").cost
-    rows, classes = SHAPES[op][0], SHAPES[op][-1]
+    rows, classes = SHAPES[op.name][0], SHAPES[op.name][-1]
     limit = SCRATCH * 4 * rows * classes
     temp = math.inf if cost is None or cost.temp_bytes is None else cost.temp_bytes
     yield Gate(op, "scratch memory", size(limit), size(temp), temp <= limit)
 
 
-def same(op: str, found: Comparison) -> Iterator[Gate]:
+def same(op: Operation, found: Comparison) -> Iterator[Gate]:
     """Both rules on one function cost what the reverse rule alone does."""
     if "custom_vjp" not in [row.name for row in found.measurements]:
         return
@@ -108,7 +100,7 @@ def same(op: str, found: Comparison) -> Iterator[Gate]:
         yield Gate(op, f"{what}, as custom_vjp", show(limit), show(got), got == limit)
 
 
-def time(op: str, found: Comparison) -> Gate:
+def time(op: Operation, found: Comparison) -> Gate:
     """Ours takes at most `SLOWEST` times as long as what JAX derives."""
     ratio = slowdown(found)
     return Gate(op, "time, of automatic", f"{SLOWEST:.2f}×", f"{ratio:.2f}×", ratio <= SLOWEST)

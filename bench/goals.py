@@ -17,18 +17,18 @@ from rich.console import Console
 
 from bench import machine
 from jaxsoftmax import linear_softmax_cross_entropy
-from jaxsoftmax.testing._contenders import (
-    DISTRIBUTION,
-    INTEGER,
+from jaxsoftmax.testing.cost.compare_op import arguments
+from jaxsoftmax.testing.cost.modes import Mode, problem
+from jaxsoftmax.testing.cost.timing import in_turns, ratio
+from jaxsoftmax.testing.operations import (
+    DISTRIBUTIONS,
+    LABELS,
     LINEAR,
     LOG_SOFTMAX,
     LOGSUMEXP,
     SOFTMAX,
-    arguments,
-    contenders,
+    Operation,
 )
-from jaxsoftmax.testing._modes import Mode, problem
-from jaxsoftmax.testing._timing import in_turns, ratio
 
 FOLDER = Path(__file__).parent / "results"
 SHORT = {"float32": "f32", "bfloat16": "bf16"}
@@ -91,7 +91,7 @@ def smaller(ours: int, theirs: int, most: float) -> tuple[str, str]:
 def on_logits() -> Iterator[Goal]:
     """The rules against what JAX derives, and against other libraries."""
     square, vjp, vocabulary = (4096, 4096), "value_and_grad", (512, 65536)
-    rows: tuple[tuple[str, tuple[int, int], str, Mode, str, float], ...] = (
+    rows: tuple[tuple[Operation, tuple[int, int], str, Mode, str, float], ...] = (
         (SOFTMAX, square, "float32", "value_and_grad", "automatic", 3.0),
         (SOFTMAX, square, "float32", "value_and_grad", "jax.nn", 1.0),
         (SOFTMAX, square, "bfloat16", "value_and_grad", "jax.nn", 2.0),
@@ -99,37 +99,37 @@ def on_logits() -> Iterator[Goal]:
         (SOFTMAX, square, "bfloat16", "jvp", "jax.nn", 1.5),
         (LOG_SOFTMAX, square, "float32", "jvp", "jax.nn", 1.1),
         (LOGSUMEXP, square, "float32", "jvp", "jax.nn", 1.1),
-        (INTEGER, square, "float32", "value_and_grad", "optax", 1.0),
-        (INTEGER, vocabulary, "float32", "value_and_grad", "optax", 1.0),
-        (INTEGER, (65536, 128), "float32", "value_and_grad", "optax", 1.0),
-        (INTEGER, square, "float32", "value_and_grad", "custom_vjp", 0.97),
-        (DISTRIBUTION, square, "float32", "value_and_grad", "optax", 1.4),
-        (DISTRIBUTION, square, "bfloat16", "value_and_grad", "optax", 2.0),
+        (LABELS, square, "float32", "value_and_grad", "optax", 1.0),
+        (LABELS, vocabulary, "float32", "value_and_grad", "optax", 1.0),
+        (LABELS, (65536, 128), "float32", "value_and_grad", "optax", 1.0),
+        (LABELS, square, "float32", "value_and_grad", "custom_vjp", 0.97),
+        (DISTRIBUTIONS, square, "float32", "value_and_grad", "optax", 1.4),
+        (DISTRIBUTIONS, square, "bfloat16", "value_and_grad", "optax", 2.0),
     )
     for op, shape, dtype, mode, than, least in rows:
 
         def measure(
-            op: str = op,
+            op: Operation = op,
             shape: tuple[int, int] = shape,
             dtype: str = dtype,
             mode: Mode = mode,
             than: str = than,
             least: float = least,
         ) -> tuple[str, str]:
-            args, functions = arguments(op, shape, dtype), contenders(op)
+            args, functions = arguments(op, shape, dtype), op.contenders()
             ours, theirs = (program(functions[n], args, (0,), mode) for n in ("custom", than))
             return faster(ours, theirs, least)
 
-        name = mode if mode != vjp else "vjp" if op == SOFTMAX else "value and gradient"
+        name = mode if mode != vjp else "vjp" if op is SOFTMAX else "value and gradient"
         size = f"{shape[0]}×{shape[1]} {SHORT[dtype]}"
-        yield Goal(f"{op}, {name}, {size}", than, f"{least:g}×", measure)
+        yield Goal(f"{op.name}, {name}, {size}", than, f"{least:g}×", measure)
 
     def scratch() -> tuple[str, str]:
-        args = arguments(DISTRIBUTION, square, "float32")
-        ours = program(contenders(DISTRIBUTION)["custom"], args, (0,), "value_and_grad")
+        args = arguments(DISTRIBUTIONS, square, "float32")
+        ours = program(DISTRIBUTIONS.contenders()["custom"], args, (0,), "value_and_grad")
         return smaller(ours.scratch, args[0].nbytes, 0.01)
 
-    what = f"{DISTRIBUTION}, value and gradient, 4096×4096 f32"
+    what = f"{DISTRIBUTIONS.name}, value and gradient, 4096×4096 f32"
     yield Goal(what, "scratch memory, of the logits", "at most 1 %", scratch)
 
 
@@ -159,7 +159,7 @@ def on_features() -> Iterator[Goal]:
         return linear_softmax_cross_entropy(f, w, y, b)
 
     def materialised(f: Any, w: Any, y: Any, b: Any) -> Any:
-        return contenders(INTEGER)["optax"](f @ w + b, y)
+        return LABELS.contenders()["optax"](f @ w + b, y)
 
     def step(function: Any, args: Any, wrt: tuple[int, ...] = (0, 1, 3)) -> Program:
         return program(function, args, wrt, "value_and_grad")

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxsoftmax.testing._timing import in_turns
+from jaxsoftmax.testing.cost.timing import in_turns
 
 
 def describe() -> dict[str, Any]:

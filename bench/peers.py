@@ -1,6 +1,6 @@
-"""Libraries that are measured too where they are installed: PyTorch, tokamax and jax-cce.
+"""PyTorch, which is measured too where it is installed, and a sentence on who is absent.
 
-None of them is needed. What is not installed is named in the report, in one sentence.
+Peers made of JAX functions are in the records of the operations.
 """
 
 from __future__ import annotations
@@ -12,16 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxsoftmax.testing._contenders import (
-    DISTRIBUTION,
-    INTEGER,
-    LINEAR,
-    LOG_SOFTMAX,
-    LOGSUMEXP,
-    SOFTMAX,
-)
-from jaxsoftmax.testing._modes import Mode, Problem
-from jaxsoftmax.testing._programs import Program
+from jaxsoftmax.testing.cost.modes import Mode, Problem
+from jaxsoftmax.testing.cost.programs import Program
+from jaxsoftmax.testing.operations import Operation
 
 OPTIONAL = {"optax": "optax", "torch": "torch", "tokamax": "tokamax", "jax-cce": "jax_cce"}
 
@@ -39,33 +32,17 @@ def absent_sentence() -> str:
     return f"Not installed, and so not measured: {', '.join(absent)}."
 
 
-def functions(op: str) -> dict[str, Callable[..., Any]]:
-    """Peers made of JAX functions."""
-    found: dict[str, Callable[..., Any]] = {}
-    if op == LINEAR and installed("tokamax"):
-        tokamax = importlib.import_module("tokamax")
-        found["tokamax"] = lambda features, kernel, labels: (
-            tokamax.linear_softmax_cross_entropy_loss(features, labels, kernel, reduction="mean")
-        )
-    if op == LINEAR and installed("jax-cce"):
-        jax_cce = importlib.import_module("jax_cce")
-        found["jax-cce"] = lambda features, kernel, labels: jax_cce.linear_cross_entropy(
-            features, kernel.T, labels
-        )
-    return found
-
-
-def foreign(op: str, mode: Mode) -> dict[str, Callable[[Problem], Program]]:
+def foreign(op: Operation, mode: Mode) -> dict[str, Callable[[Problem], Program]]:
     """Peers that are not JAX programs: PyTorch, run eagerly as its users do."""
-    if mode not in ("forward", "value_and_grad") or not installed("torch"):
+    if mode not in ("forward", "value_and_grad") or op.torch is None or not installed("torch"):
         return {}
     return {"torch": lambda problem: Program(_torch_call(op, mode, problem), read=_to_numpy)}
 
 
-def _torch_call(op: str, mode: Mode, problem: Problem) -> Callable[[], Any]:
+def _torch_call(op: Operation, mode: Mode, problem: Problem) -> Callable[[], Any]:
     torch = importlib.import_module("torch")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    function, moving = _torch_function(torch, op), 2 if op == LINEAR else 1
+    function, moving = op.in_torch(torch), len(op.wrt)
     args = [_to_torch(torch, arg, device) for arg in problem.args[0]]
 
     def finish() -> None:
@@ -91,18 +68,6 @@ def _torch_call(op: str, mode: Mode, problem: Problem) -> Callable[[], Any]:
     (bar,) = problem.args[1]
     bar = None if isinstance(bar, tuple) else _to_torch(torch, bar, device)
     return value_and_grad
-
-
-def _torch_function(torch: Any, op: str) -> Callable[..., Any]:
-    loss = torch.nn.functional.cross_entropy
-    return {
-        SOFTMAX: lambda x: torch.softmax(x, -1),
-        LOG_SOFTMAX: lambda x: torch.log_softmax(x, -1),
-        LOGSUMEXP: lambda x: torch.logsumexp(x, -1),
-        INTEGER: loss,
-        DISTRIBUTION: loss,
-        LINEAR: lambda features, kernel, labels: loss(features @ kernel, labels),
-    }[op]
 
 
 def _to_torch(torch: Any, array: Any, device: str) -> Any:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bench.plot_style import COLOURS, INK, quiet
 from bench.results import Entry, Result
-from jaxsoftmax.testing._contenders import LINEAR
+from jaxsoftmax.testing.operations import LINEAR
 
 
 def classes(result: Result) -> Figure:
@@ -33,13 +33,13 @@ def classes(result: Result) -> Figure:
     shown: dict[str, Any] = {}
     for column, op in enumerate(ops):
         entries = _one_per_width([entry for entry in chosen if entry.op == op])
-        note = ",\ntime per feature too" if op == LINEAR else "\n"
+        note = ",\ntime per feature too" if op == LINEAR.name else "\n"
         title = entries[0].title + note
         panels[0, column].set_title(title, fontsize=10, loc="left", color=INK)
         for axes, measure in zip(panels[:, column], (_nanoseconds, _scratch), strict=True):
             shown |= _curves(axes, entries, measure)
         panels[1, column].set_xlabel("classes", fontsize=9, color=INK)
-    _same_heights(panels[:, [op != LINEAR for op in ops]])
+    _same_heights(panels[:, [op != LINEAR.name for op in ops]])
     panels[0, 0].set_ylabel("time, ns per logit", fontsize=9, color=INK)
     panels[1, 0].set_ylabel("scratch memory, bytes per logit (≥ 0.001)", fontsize=9, color=INK)
     order = [name for name in COLOURS if name in shown]
@@ -71,7 +71,7 @@ def _one_per_width(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _nanoseconds(entry: Entry, contender: str) -> float:
-    features = entry.shape[1] if entry.op == LINEAR else 1
+    features = entry.shape[1] if entry.op == LINEAR.name else 1
     return entry.rows[contender].seconds / (entry.logits * features) * 1e9
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from bench.plot_style import FASTER, INK, SLOWER, UNSURE
 from bench.results import Entry, Result
-from jaxsoftmax.testing._timing import Ratio
+from jaxsoftmax.testing.cost.timing import Ratio
 
 
 def ratios(result: Result) -> Figure:

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.results import OURS, Entry, Result, Row, geometric_mean
-from jaxsoftmax.testing._comparison import count, duration, size
-from jaxsoftmax.testing._timing import Ratio
+from jaxsoftmax.testing.cost.timing import Ratio
+from jaxsoftmax.testing.cost.units import count, duration, size
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 

@@ -9,8 +9,9 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from bench.cases import SHORT, TITLES
-from jaxsoftmax.testing._timing import Ratio
+from bench.cases import SHORT
+from jaxsoftmax.testing.cost.timing import Ratio
+from jaxsoftmax.testing.operations import BY_NAME
 
 OURS = ("custom", "custom_vjp", "unfused")
 Key = tuple[str, str, tuple[int, ...], str, str]
@@ -59,7 +60,7 @@ class Entry:
 
     @property
     def title(self) -> str:
-        return TITLES[self.op]
+        return BY_NAME[self.op].title
 
     @property
     def logits(self) -> int:
@@ -115,7 +116,7 @@ def load(path: str | Path) -> Result:
             _add(entries, benchmark)
         date = content["datetime"][:10]
         machine = content["machine_info"]
-        order = sorted(entries.values(), key=lambda entry: list(TITLES).index(entry.op))
+        order = sorted(entries.values(), key=lambda entry: list(BY_NAME).index(entry.op))
         return Result(path, date, machine, content.get("absent", ""), tuple(order))
     except (KeyError, json.JSONDecodeError) as reason:
         raise ValueError(

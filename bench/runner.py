@@ -57,8 +57,7 @@ class _Watcher:
         self.bar.update(self.task, total=len(session.items))
 
     def pytest_runtest_logstart(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
-        name, _, case = location[2].partition("[")
-        words = f"{name.removeprefix('bench_')} {case.rstrip(']').rpartition(' ')[0]}"
+        words = location[2].partition("[")[2].rstrip("]").rpartition(" ")[0]
         if words != self.words and not self.bar.console.is_terminal:
             self.bar.console.print(words)  # a file shows no bar
         self.words = words

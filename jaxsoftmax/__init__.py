@@ -13,3 +13,5 @@ from .ops import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
 from .ops import softmax_jacobian as softmax_jacobian
+from .ops import sparsemax as sparsemax
+from .ops import sparsemax_loss as sparsemax_loss

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsoftmax.testing import RulesReport, check_rules
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.trees import assert_same
 
 

@@ -10,24 +10,17 @@ import jax.numpy as jnp
 import pytest
 
 import jaxsoftmax
+from bench import truth
 from jaxsoftmax.ops import row as rows
 from jaxsoftmax.ops.devices.classes import Here
 from jaxsoftmax.ops.row import cpu, xla
 from jaxsoftmax.ops.row.exponentials import largest_exponential, shift
 from jaxsoftmax.ops.softmax import jacobian_product
-from tests import truth
+from jaxsoftmax.testing.operations import LABELS, LOG_SOFTMAX, SOFTMAX, Operation
 
 DTYPES = ["float32", "bfloat16", "float16", "float64"]
 # Few classes are one block of a sum, and their errors do not average out.
 CLASSES = [100, 4]
-
-CALLS: dict[str, Callable[[Any, truth.Problem], Any]] = {
-    "softmax": lambda x, p: jaxsoftmax.softmax(x),
-    "log_softmax": lambda x, p: jaxsoftmax.log_softmax(x),
-    "logsumexp": lambda x, p: jaxsoftmax.logsumexp(x, -1),
-    truth.INTEGER: lambda x, p: jaxsoftmax.softmax_cross_entropy_with_integer_labels(x, p.labels),
-    "softmax_cross_entropy": lambda x, p: jaxsoftmax.softmax_cross_entropy(x, p.targets),
-}
 
 
 @pytest.fixture
@@ -47,12 +40,12 @@ def true(dtype: str, classes: int) -> tuple[dict[str, truth.Truth], ...]:
     return tuple(truth.truths(problem) for problem in problems(dtype, classes))
 
 
-def derivatives(op: str) -> Callable[[truth.Problem], Any]:
+def derivatives(op: Operation) -> Callable[[truth.Problem], Any]:
     """(value, vjp, jvp, hvp), compiled."""
 
     def all_of_them(p: truth.Problem) -> Any:
         def f(x: Any) -> Any:
-            return CALLS[op](x, p)
+            return op.function(x, *p.given(op))
 
         out = f(p.x)
         bar = p.cotangent if out.ndim == 2 else jnp.ones_like(out)
@@ -65,7 +58,7 @@ def derivatives(op: str) -> Callable[[truth.Problem], Any]:
     return jax.jit(all_of_them)
 
 
-def misses(op: str, dtype: str, classes: int) -> list[str]:
+def misses(op: Operation, dtype: str, classes: int) -> list[str]:
     """What is not kept, of what is promised."""
     run = derivatives(op)
     found = []
@@ -76,7 +69,7 @@ def misses(op: str, dtype: str, classes: int) -> list[str]:
         strict=True,
     ):
         arrays = jax.tree.map(jnp.asarray, problem)
-        errors = truth.errors(op, run(arrays), truths[op], problem.x)
+        errors = truth.errors(op, run(arrays), truths[op.name], problem.x)
         for what, error, promise in truth.missed(op, jnp.dtype(dtype), errors):
             found.append(f"{name}: {what} off by {error:.3g}, promised {promise:g}")
     return found
@@ -85,14 +78,14 @@ def misses(op: str, dtype: str, classes: int) -> list[str]:
 @pytest.mark.usefixtures("mode")
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("op", truth.OPS)
-def test_accuracy_is_as_promised(op: str, dtype: str, classes: int) -> None:
+@pytest.mark.parametrize("op", truth.OPERATIONS, ids=lambda op: op.name)
+def test_accuracy_is_as_promised(op: Operation, dtype: str, classes: int) -> None:
     assert misses(op, dtype, classes) == []
 
 
-@pytest.mark.parametrize("op", truth.OPS)
+@pytest.mark.parametrize("op", truth.OPERATIONS, ids=lambda op: op.name)
 def test_accuracy_is_as_promised_in_the_forms_for_other_devices(
-    op: str, monkeypatch: pytest.MonkeyPatch
+    op: Operation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(xla, "by_platform", lambda cpu, other, *args: other(*args))
     monkeypatch.setattr(xla, "stored", lambda x: x)
@@ -115,7 +108,7 @@ def gradient_errors(dtype: str, classes: int) -> list[float]:
     for problem, truths in zip(problems(dtype, classes), true(dtype, classes), strict=True):
         targets = jax.nn.one_hot(problem.labels, classes, dtype=dtype)
         got = run(jnp.asarray(problem.x), targets)
-        found.append(truth.elementwise(got, truths[truth.INTEGER].vjp))
+        found.append(truth.elementwise(got, truths[LABELS.name].vjp))
     return found
 
 
@@ -123,7 +116,7 @@ def gradient_errors(dtype: str, classes: int) -> list[float]:
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_certain_distribution_has_the_gradient_of_a_label(dtype: str, classes: int) -> None:
-    promise = truth.promised(truth.INTEGER, jnp.dtype(dtype)).gradient
+    promise = truth.promised(LABELS, jnp.dtype(dtype)).gradient
     assert promise is not None
     assert max(gradient_errors(dtype, classes)) <= promise
 
@@ -141,27 +134,27 @@ def _plain_logarithm(x: Any, m: Any, *args: Any) -> Any:
     return row._replace(excess=jnp.log(row.total / largest_exponential(m)))
 
 
-MUTANTS: dict[str, tuple[Any, str, Any, str]] = {
+MUTANTS: dict[str, tuple[Any, str, Any, Operation]] = {
     "small probabilities rounded": (
         Here,
         "most_room",
         lambda here, x: rows.ROOM,
-        "softmax",
+        SOFTMAX,
     ),
-    "large terms among the small": (rows, "exact_total", rows.total, "softmax"),
+    "large terms among the small": (rows, "exact_total", rows.total, SOFTMAX),
     "the maximum as the shift": (
         sys.modules[shift.__module__],
         "shift",
         lambda m, room: m,
-        truth.INTEGER,
+        LABELS,
     ),
-    "the label inside the sum": (cpu, "without_class", lambda e, y, axis: e, truth.INTEGER),
-    "log of the whole sum": (rows, "statistics", _plain_logarithm, "log_softmax"),
+    "the label inside the sum": (cpu, "without_class", lambda e, y, axis: e, LABELS),
+    "log of the whole sum": (rows, "statistics", _plain_logarithm, LOG_SOFTMAX),
     "main class like any other": (
         sys.modules[jacobian_product.__module__],
         "jacobian_product",
         lambda p, v, classes: p * (v - classes.sums(p * v)[0]),
-        "softmax",
+        SOFTMAX,
     ),
 }
 

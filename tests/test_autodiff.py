@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jaxsoftmax import custom_rules
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.trees import assert_same
 
 # ------------------------------------------------------------------------------------------------

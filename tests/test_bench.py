@@ -11,12 +11,13 @@ from bench import cases, gates, goals, machine, peers, plots, report, results
 from bench.__main__ import main
 from bench.conftest import CLOCK, facts
 from jaxsoftmax.testing import compare
-from jaxsoftmax.testing._contenders import INTEGER, LINEAR, OPS, SOFTMAX, arguments
-from jaxsoftmax.testing._modes import MODES
-from jaxsoftmax.testing._timing import Ratio
+from jaxsoftmax.testing.cost.compare_op import arguments
+from jaxsoftmax.testing.cost.modes import MODES
+from jaxsoftmax.testing.cost.timing import Ratio
+from jaxsoftmax.testing.operations import ALL, LABELS, LINEAR, SOFTMAX
 
 
-def record(contender, seconds, *, op=SOFTMAX, shape=(80, 50257), mode="jvp", **changed):
+def record(contender, seconds, *, op=SOFTMAX.name, shape=(80, 50257), mode="jvp", **changed):
     """One benchmark as pytest-benchmark stores it; `against` holds exact ratios."""
     against = {k: [v, 0.9 * v, 1.1 * v] for k, v in changed.pop("against", {}).items()}
     known = {
@@ -45,13 +46,13 @@ def benchmarks():
         record("automatic", 0.040, temp_bytes=2_000_000),
         record("custom", 0.010, against={"automatic": 4.0, "jax.nn": 0.5}),
         record("jax.nn", 0.005),
-        record("automatic", 0.001, op=INTEGER, shape=(150, 3), mode="value_and_grad"),
+        record("automatic", 0.001, op=LABELS.name, shape=(150, 3), mode="value_and_grad"),
         record(
-            "custom", 0.002, op=INTEGER, shape=(150, 3), mode="value_and_grad",
+            "custom", 0.002, op=LABELS.name, shape=(150, 3), mode="value_and_grad",
             against={"automatic": 0.5},
         ),
         record(
-            "optax", 0.0001, op=INTEGER, shape=(150, 3), mode="value_and_grad",
+            "optax", 0.0001, op=LABELS.name, shape=(150, 3), mode="value_and_grad",
             status="wrong", error=0.3,
         ),
     ]  # fmt: skip
@@ -94,17 +95,16 @@ def test_the_table_has_every_op_and_every_mode_once():
     rows = [(c.op, c.source, c.shape, c.dtype, mode) for c in cases.CASES for mode in c.modes]
 
     assert len(set(rows)) == len(rows)
-    assert {row[0] for row in rows} == set(OPS)
+    assert {row[0] for row in rows} == set(ALL)
     assert {row[-1] for row in rows} == set(MODES)
     assert {case.source for case in cases.CASES} == set(cases.SOURCES)
 
 
 def test_full_holds_quick():
-    for op in OPS:
-        quick, full = cases.select(op, "quick"), cases.select(op, "full")
-        assert quick
-        assert full[: len(quick)] == quick
-        assert len(full) > len(quick)
+    quick, full = cases.select("quick"), cases.select("full")
+    assert {case.op for case, _ in quick} == set(ALL)
+    assert full[: len(quick)] == quick
+    assert len(full) > len(quick)
 
 
 def test_cases_hold_as_many_logits_as_the_table_says():
@@ -159,7 +159,7 @@ def test_what_is_not_installed_is_said_in_a_sentence(monkeypatch):
     assert peers.absent_sentence() == (
         "Not installed, and so not measured: torch, tokamax, jax-cce."
     )
-    assert peers.functions(LINEAR) == peers.foreign(LINEAR, "forward") == {}
+    assert peers.foreign(LINEAR, "forward") == {}
 
     monkeypatch.setattr(peers, "installed", lambda name: True)
     assert peers.absent_sentence() == ""
@@ -337,8 +337,8 @@ def gate_of(found, what):
 
 def measured(monkeypatch, custom, plain=None):
     """A comparison of the textbook's and a made-up rule, for the integer loss."""
-    x, y = arguments(INTEGER, (32, 100), "float32")
-    monkeypatch.setitem(gates.SHAPES, INTEGER, (32, 100))
+    x, y = arguments(LABELS, (32, 100), "float32")
+    monkeypatch.setitem(gates.SHAPES, LABELS.name, (32, 100))
     functions = {"automatic": lambda x, y: jnp.mean(-log_p(x, y)), "custom": custom}
     functions |= {"custom_vjp": plain} if plain else {}
     return compare(functions, x, y, modes=["value_and_grad"], seconds=0.0)
@@ -351,7 +351,7 @@ def log_p(x, y):
 def test_a_wrong_rule_breaks_a_gate(monkeypatch):
     found = measured(monkeypatch, lambda x, y: jnp.float32(1.001) * jnp.mean(-log_p(x, y)))
 
-    assert [gate.holds for gate in gates.right(INTEGER, found)] == [True, False]
+    assert [gate.holds for gate in gates.right(LABELS, found)] == [True, False]
     assert gates.slowdown(found) == 0.0  # and is not called fast
 
 
@@ -359,7 +359,7 @@ def test_scratch_of_the_size_of_the_logits_breaks_a_gate(monkeypatch):
     def wasteful(x, y):
         return jnp.mean(jax.lax.sort(-log_p(x, y) + jnp.sort(x * 0), dimension=1)[:, 0])
 
-    assert not next(gates.scratch(INTEGER, measured(monkeypatch, wasteful))).holds
+    assert not next(gates.scratch(LABELS, measured(monkeypatch, wasteful))).holds
 
 
 def test_a_rule_that_costs_more_than_custom_vjp_breaks_a_gate(monkeypatch):
@@ -369,9 +369,9 @@ def test_a_rule_that_costs_more_than_custom_vjp_breaks_a_gate(monkeypatch):
     def twice(x, y):
         return plain(x, y) + jnp.float32(0.5) * plain(jnp.sin(x), y) * jnp.float32(0)
 
-    assert all(gate.holds for gate in gates.same(INTEGER, measured(monkeypatch, plain, plain)))
+    assert all(gate.holds for gate in gates.same(LABELS, measured(monkeypatch, plain, plain)))
     assert not gate_of(
-        gates.same(INTEGER, measured(monkeypatch, twice, plain)), "operations, as custom_vjp"
+        gates.same(LABELS, measured(monkeypatch, twice, plain)), "operations, as custom_vjp"
     ).holds
 
 
@@ -381,13 +381,13 @@ def test_time_breaks_a_gate_only_where_the_whole_interval_is_too_slow(monkeypatc
     against = found.of("custom", "value_and_grad").against
     against["automatic"] = Ratio(0.55, 0.5, high)  # type: ignore[index]
 
-    gate = gates.time(INTEGER, found)
+    gate = gates.time(LABELS, found)
     assert gate.holds is holds
     assert gate.found == f"{1 / high:.2f}×"
 
 
 def test_every_op_has_gates():
-    assert set(gates.SHAPES) == set(OPS)
+    assert set(gates.SHAPES) == {op.name for op in ALL}
 
 
 @pytest.mark.parametrize(("least", "mark"), [(2.0, "yes"), (2.2, "level"), (2.6, "no")])

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 import jaxsoftmax
-from jaxsoftmax.testing import _programs as programs
 from jaxsoftmax.testing import compare, compare_op
-from jaxsoftmax.testing._comparison import count, duration, size
-from jaxsoftmax.testing._contenders import OPS, arguments, contenders
-from jaxsoftmax.testing._modes import MODES, problem
-from jaxsoftmax.testing._timing import FEWEST_ROUNDS, in_turns, median_interval, ratio
+from jaxsoftmax.testing.cost import programs
+from jaxsoftmax.testing.cost.compare_op import arguments
+from jaxsoftmax.testing.cost.modes import MODES, problem
+from jaxsoftmax.testing.cost.timing import FEWEST_ROUNDS, in_turns, median_interval, ratio
+from jaxsoftmax.testing.cost.units import count, duration, size
+from jaxsoftmax.testing.operations import ALL, BY_NAME, LINEAR, LOG_SOFTMAX, SOFTMAX
 
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(6, 5)), jnp.float32)
 
@@ -130,7 +131,7 @@ def found():
         "textbook": jax.nn.log_softmax,
         "ours": jaxsoftmax.log_softmax,
         "off": lambda x: jax.nn.log_softmax(x) * jnp.float32(1.0001),
-        "reverse only": contenders("log_softmax")["custom_vjp"],
+        "reverse only": LOG_SOFTMAX.contenders()["custom_vjp"],
     }
     return compare(functions, ROWS, modes=("value_and_grad", "jvp"), seconds=0.01)
 
@@ -243,7 +244,7 @@ def test_arguments_that_make_no_sense_are_refused_in_a_sentence(change, message)
 
 def test_when_no_function_can_be_differentiated_the_reason_is_raised():
     with pytest.raises(TypeError, match="custom_vjp"):
-        compare({"one": contenders("softmax")["custom_vjp"]}, ROWS, modes=["jvp"], seconds=0.0)
+        compare({"one": SOFTMAX.contenders()["custom_vjp"]}, ROWS, modes=["jvp"], seconds=0.0)
 
 
 # --- the report ----------------------------------------------------------------------------------
@@ -313,11 +314,10 @@ def test_without_matplotlib_the_plot_says_what_to_install(found, monkeypatch):
 
 
 @pytest.mark.default_modes
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", ALL, ids=lambda op: op.name)
 def test_all_contenders_of_an_operation_compute_the_same(op):
-    args = arguments(op, (4, 3, 7) if op == OPS[-1] else (4, 7), "float32")
-    functions = contenders(op)
-    wrt = (0, 1) if op == OPS[-1] else (0,)
+    args = arguments(op, (4, 3, 7) if op is LINEAR else (4, 7), "float32")
+    functions, wrt = op.contenders(), op.wrt
     expected = programs.in_float64(functions["automatic"], args, wrt, "value_and_grad", 0)
 
     assert list(functions)[:2] == ["automatic", "custom"]
@@ -340,8 +340,8 @@ def test_an_operation_is_compared_by_name():
     [
         (("softmax", "2,3"), "Expected a shape such as 4096x1000, got '2,3'."),
         (
-            ("sparsemax", (2, 3)),
-            f"There is no operation 'sparsemax'. Choose from {', '.join(OPS)}.",
+            ("softmin", (2, 3)),
+            f"There is no operation 'softmin'. Choose from {', '.join(BY_NAME)}.",
         ),
         (
             ("softmax", (2, 3, 4)),

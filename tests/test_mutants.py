@@ -15,6 +15,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxsoftmax import custom_rules
+from jaxsoftmax.testing.operations import SPARSEMAX as SPARSEMAX_RECORD
 from tests import oracle
 from tests.rules import hold
 
@@ -59,11 +60,11 @@ def total(x: Any, axis: int = -1) -> Any:
 
 
 def elementwise(textbook: Callable[..., Any], parts: Parts) -> custom_rules:
-    """Softmax or its logarithm: p is saved, and the maps are `jvp` and `vjp`."""
+    """An activation: p is saved, and the maps are `jvp` and `vjp`."""
     f = custom_rules(lambda x: textbook(x, xp=jnp))
     saved = parts.get("saved", lambda p: p)
     f.defrules(
-        lambda x: (f(x), saved(oracle.softmax(x, xp=jnp))),
+        lambda x: (f(x), saved(parts.get("p", oracle.softmax)(x, xp=jnp))),
         parts["jvp"],
         lambda p, b: (parts["vjp"](p, b),),
     )
@@ -107,7 +108,19 @@ LOG_SOFTMAX_MUTANTS: dict[str, Parts] = {
     "p of another class": {"vjp": lambda p, v: v - jnp.roll(p, 1, -1) * total(v)},
 }
 
+SPARSEMAX: Parts = {
+    "p": SPARSEMAX_RECORD.textbook,
+    "jvp": lambda p, v: (p > 0) * (v - total((p > 0) * v) / total(p > 0)),
+    "vjp": lambda p, v: (p > 0) * (v - total((p > 0) * v) / total(p > 0)),
+}
+SPARSEMAX_MUTANTS: dict[str, Parts] = {
+    "mean over all classes": {"vjp": lambda p, v: (p > 0) * (v - jnp.mean(v, -1, keepdims=True))},
+    "support forgotten outside": {"jvp": lambda p, v: v - total((p > 0) * v) / total(p > 0)},
+    "p where s is right": {"vjp": SOFTMAX["vjp"]},
+}
+
 FAMILIES = {
+    "sparsemax": (SPARSEMAX_RECORD.textbook, SPARSEMAX, SPARSEMAX_MUTANTS),
     "softmax": (oracle.softmax, SOFTMAX, SOFTMAX_MUTANTS),
     "log_softmax": (oracle.log_softmax, LOG_SOFTMAX, LOG_SOFTMAX_MUTANTS),
 }

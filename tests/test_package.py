@@ -21,6 +21,8 @@ PUBLIC = {
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
     "softmax_jacobian",
+    "sparsemax",
+    "sparsemax_loss",
 }
 
 

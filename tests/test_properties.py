@@ -18,6 +18,7 @@ from jaxsoftmax import (
     softmax_cross_entropy,
 )
 from jaxsoftmax import softmax_cross_entropy_with_integer_labels as integer_ce
+from jaxsoftmax.testing.operations import ALL, LINEAR
 
 C = 6
 EPS = np.finfo(np.float64).eps
@@ -96,17 +97,17 @@ def test_a_row_twice_is_a_row_of_weight_two(f: Any, y: int) -> None:
 def both_modes(x: Any, v: Any, c: Any, y: Any) -> Any:
     """(⟨c, J v⟩, ⟨Jᵀ c, v⟩, their scale) of each op."""
     found = []
-    ops = (
-        softmax,
-        log_softmax,
-        logsumexp,
-        lambda x: integer_ce(x, y),
-        lambda x: softmax_cross_entropy(x, jnp.abs(c)),
-    )
-    for op in ops:
-        out, vjp = jax.vjp(op, x)
+    others = {"labels": y, "targets": jnp.abs(c)}
+    for op in ALL:
+        if op is LINEAR:
+            continue
+
+        def f(x: Any, op: Any = op) -> Any:
+            return op.function(x, *map(others.get, op.inputs[1:]))
+
+        out, vjp = jax.vjp(f, x)
         bar = c if out.ndim else c[0]
-        x_bar, out_dot = vjp(bar)[0], jax.jvp(op, (x,), (v,))[1]
+        x_bar, out_dot = vjp(bar)[0], jax.jvp(f, (x,), (v,))[1]
         scale = jnp.sum(jnp.abs(bar * out_dot)) + jnp.sum(jnp.abs(x_bar * v))
         found.append((jnp.sum(bar * out_dot), jnp.sum(x_bar * v), scale))
     return found

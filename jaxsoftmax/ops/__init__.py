@@ -12,3 +12,5 @@ from .log_softmax import log_softmax as log_softmax
 from .logsumexp import logsumexp as logsumexp
 from .softmax import softmax as softmax
 from .softmax import softmax_jacobian as softmax_jacobian
+from .sparsemax import sparsemax as sparsemax
+from .sparsemax import sparsemax_loss as sparsemax_loss

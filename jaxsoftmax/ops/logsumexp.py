@@ -104,7 +104,7 @@ def logsumexp(
     here, kept_shape = Here(merged_axis(a.ndim, class_axes)), _kept_shape(a, class_axes)
     if weights is None:
         a, alive = arguments.masked_rows(a, mask, class_axes)
-        s = _logsumexp(merge(a, class_axes), classes=here)[0].reshape(kept_shape)
+        s = logsumexp_of(merge(a, class_axes), classes=here)[0].reshape(kept_shape)
         if alive is not None:
             s = jnp.where(alive, s, jnp.full_like(s, -jnp.inf))
         sign = jnp.where(s == -jnp.inf, jnp.zeros_like(s), jnp.ones_like(s))
@@ -130,7 +130,7 @@ def _kept_shape(a: Array, class_axes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @custom_rules
-def _logsumexp(a: Array, *, classes: Here) -> tuple[Array, Array, Array]:
+def logsumexp_of(a: Array, *, classes: Here) -> tuple[Array, Array, Array]:
     """s; and m and S."""
     a = xla.stored(a)
     m = classes.max(a)
@@ -142,7 +142,7 @@ def _logsumexp(a: Array, *, classes: Here) -> tuple[Array, Array, Array]:
 
 
 def _fwd(a: Array, *, classes: Here) -> tuple[Any, Kept]:
-    out = _, m, total = _logsumexp(a, classes=classes)
+    out = _, m, total = logsumexp_of(a, classes=classes)
     # Under an infinite maximum there is no distribution: inf - inf makes all of the row NaN.
     return out, Kept(a, finite(m), jnp.ones_like(total) / total + (m - m))
 
@@ -156,7 +156,7 @@ def _vjp(kept: Kept, bar: Any, *, classes: Here) -> tuple[Array]:
     return (scaled(probabilities(kept, classes), wide(s_bar)).astype(s_bar.dtype),)
 
 
-_logsumexp.defrules(_fwd, _jvp, _vjp)
+logsumexp_of.defrules(_fwd, _jvp, _vjp)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The contract as data: 80 kinds of hard input, what is right, and how it is checked."""
+"""The contract as data: kinds of hard input, what is right, and how it is checked."""
 
 from . import arrays as arrays
 from . import losses as losses

@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsoftmax import log_softmax, logsumexp, softmax, softmax_cross_entropy
+from jaxsoftmax import (
+    log_softmax,
+    logsumexp,
+    softmax,
+    softmax_cross_entropy,
+    sparsemax,
+    sparsemax_loss,
+)
 from jaxsoftmax import softmax_cross_entropy_with_integer_labels as integer_ce
 
 from .given import INF, NAN, F, W, X, Y, close, linear, refuses, same
@@ -218,3 +225,18 @@ def masked_after_cap() -> None:
 def no_z_loss() -> None:
     x = np.array([-INF, 1e30, 0.0], np.float32)
     same(integer_ce(x, Y[2] * 0 + 1, z_loss=0.0), np.float32(0))
+
+
+@behaviour(81, "sparsemax: −∞ is a class of probability 0; NaN, +∞ or a row of −∞ make NaN")
+def sparsemax_edges() -> None:
+    for row in ([NAN, 1.0], [INF, 1.0], [-INF, -INF]):
+        same(sparsemax(np.float32(row)), np.float32([NAN, NAN]))
+        same(jax.grad(sparsemax_loss)(np.float32(row), 0), np.float32([NAN, NAN]))
+    same(sparsemax(np.float32([-INF, 3.0])), np.float32([0, 1]))
+
+
+@behaviour(82, "sparsemax_loss: a label outside [0, C) is NaN, an impossible one +∞, a sure one 0")
+def sparsemax_loss_labels() -> None:
+    x = np.float32([0.0, -INF])
+    found = [sparsemax_loss(x, np.array(label)) for label in (-1, 2, 1, 0)]
+    same(np.array(found), np.float32([NAN, NAN, INF, 0.0]))

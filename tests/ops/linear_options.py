@@ -11,7 +11,7 @@ from jax import Array
 from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_cross_entropy
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 
 N, D, C = 16, 8, 16
 _KEYS = jax.random.split(jax.random.key(7), 8)

@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_cross_entropy
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops import linear_options as linear
 from tests.ops.devices import assert_close, mesh_of
 

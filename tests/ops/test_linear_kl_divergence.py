@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_softmax_kl_divergence
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 
 N, D, E, C = 11, 3, 4, 5
 

@@ -11,7 +11,7 @@ import pytest
 from jaxsoftmax import (
     linear_softmax_cross_entropy,
 )
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops.linear_problem import C, N, assert_close, on_logits, problem, streamed
 
 MODES_OF_ORDERS = {

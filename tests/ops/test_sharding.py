@@ -15,8 +15,10 @@ from jaxsoftmax import (
     softmax,
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
+    sparsemax,
+    sparsemax_loss,
 )
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops.devices import assert_close, mesh_of, placed
 
 N, C = 8, 16
@@ -38,6 +40,8 @@ FUNCTIONS = {
     "softmax, masked": lambda x, t, y, m: softmax(x, where=m),
     "log_softmax": lambda x, t, y, m: log_softmax(x),
     "logsumexp": lambda x, t, y, m: logsumexp(x, 1, where=m),
+    "sparsemax, masked": lambda x, t, y, m: sparsemax(x, where=m),
+    "sparsemax loss": lambda x, t, y, m: sparsemax_loss(x, y),
     "labels": lambda x, t, y, m: softmax_cross_entropy_with_integer_labels(x, y),
     "labels, every option": lambda x, t, y, m: softmax_cross_entropy_with_integer_labels(
         x, y, where=m, ignore_index=3, class_weights=jnp.linspace(0.5, 2, C), **OPTIONS

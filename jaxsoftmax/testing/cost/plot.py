@@ -5,17 +5,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ._comparison import duration, size
-
-if TYPE_CHECKING:
-    from ._comparison import Comparison, Measurement
+from .measurement import Measurement
+from .units import duration, size
 
 _BASELINE, _OTHERS, _WRONG = "#9aa0a6", "#1f77b4", "#d62728"
 
 
-def plot(comparison: Comparison, path: str | Path | None) -> Any:
+def draw(
+    setting: str, baseline: str, measurements: Sequence[Measurement], path: str | Path | None
+) -> Any:
     """One row of panels a mode: time with its interval, and memory beyond arguments and results."""
     try:
         figures = importlib.import_module("matplotlib.figure")
@@ -24,15 +24,15 @@ def plot(comparison: Comparison, path: str | Path | None) -> Any:
             "The plot is drawn with matplotlib, which is not installed. "
             "Write: pip install matplotlib"
         ) from missing
-    modes = list(dict.fromkeys(row.mode for row in comparison.measurements))
-    names = len({row.name for row in comparison.measurements})
+    modes = list(dict.fromkeys(row.mode for row in measurements))
+    names = len({row.name for row in measurements})
     height = 0.9 + len(modes) * (0.55 + 0.34 * names)
     figure = figures.Figure(figsize=(10, height), layout="constrained")
     panels = figure.subplots(len(modes), 2, squeeze=False)
-    figure.suptitle(comparison.setting, fontsize=10, color="#444444")
+    figure.suptitle(setting, fontsize=10, color="#444444")
     for (left, right), mode in zip(panels, modes, strict=True):
-        rows = [row for row in comparison.measurements if row.mode == mode]
-        colours = [_colour(row, comparison.baseline) for row in rows]
+        rows = [row for row in measurements if row.mode == mode]
+        colours = [_colour(row, baseline) for row in rows]
         done = [row.samples != () for row in rows]
         times = [row.seconds if row.samples else 0.0 for row in rows]
         spans = [row.seconds_interval if row.samples else (0.0, 0.0) for row in rows]

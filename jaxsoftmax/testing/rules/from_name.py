@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ._check_rules import check_rules
-from ._report import RulesReport
+from .check import check_rules
+from .report import RulesReport
 
 _ARGUMENT = re.compile(
     r"(?P<shape>scalar|\d+(?:x\d+)*)(?::(?P<kind>float|prob|int(?P<below>\d+)))?"

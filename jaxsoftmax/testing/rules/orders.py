@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._compile import jit
-from ._finite_differences import derivatives
-from ._flat import Flat
-from ._point import ROUNDINGS, Point, Quantity, compare, eps, jvp, largest
-from ._report import Check
+from .compile import jit
+from .finite_differences import derivatives
+from .flat import Flat
+from .point import ROUNDINGS, Point, Quantity, compare, eps, jvp, largest
+from .report import Check
 
 _KINK = "the differences do not settle: a kink or a jump?"
 

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._compile import jit
-from ._point import Point, finfo
-from ._report import Check
+from .compile import jit
+from .point import Point, finfo
+from .report import Check
 
 
 def without_jit(point: Point) -> Check:

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._compile import jit
-from ._flat import Flat
-from ._report import Check, Status
+from .compile import jit
+from .flat import Flat
+from .report import Check, Status
 
 ROUNDINGS = 64.0  # that a rule may make, each of the size of what it computes with
 _COORDINATES = 64  # of more elements than this, as many are sampled; a random line crosses all

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._modes import Mode, Problem, place, problem
+from .modes import Mode, Problem, place, problem
 
 
 class Cost(NamedTuple):

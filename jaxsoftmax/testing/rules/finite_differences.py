@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._compile import jit
+from .compile import jit
 
 # Steps 1/2, 1/8, 1/32, ... times max(1, |x|): wide enough for arguments of 1e6 and of 1e-6.
 _STEPS = 0.5 * 0.25 ** np.arange(16)

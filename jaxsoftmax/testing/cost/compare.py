@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from . import _programs as programs
-from ._comparison import Comparison, Measurement
-from ._modes import MODES, Mode, Problem, problem
-from ._timing import in_turns, ratio
+from . import programs
+from .comparison import Comparison
+from .measurement import Measurement
+from .modes import MODES, Mode, Problem, problem
+from .timing import in_turns, ratio
 
 Function = Callable[..., Any]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
-from ._flat import Flat
-from ._orders import first_order, second_order
-from ._point import Point
-from ._report import Check, RulesReport
-from ._transformed import low_precision, vmaps, without_jit
+from .flat import Flat
+from .orders import first_order, second_order
+from .point import Point
+from .report import Check, RulesReport
+from .transformed import low_precision, vmaps, without_jit
 
 
 def check_rules(

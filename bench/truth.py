@@ -15,13 +15,15 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 
+from jaxsoftmax.testing.operations import ALL, LOGSUMEXP, Operation
+from jaxsoftmax.testing.operations.record import Exact as Row
+from jaxsoftmax.testing.operations.record import Size
+
 MP = mpmath.MPContext()
 MP.prec = 200
 _exp = np.vectorize(MP.exp, otypes=[object])
 
-INTEGER = "softmax_cross_entropy_with_integer_labels"
-OPS = ("softmax", "log_softmax", "logsumexp", INTEGER, "softmax_cross_entropy")
-LOSSES = OPS[3:]
+OPERATIONS = tuple(operation for operation in ALL if operation.exact is not None)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -37,6 +39,11 @@ class Problem(NamedTuple):
     targets: np.ndarray  # (rows, classes), positive, not normalised
     cotangent: np.ndarray  # (rows, classes), for ops with an output per class
     tangent: np.ndarray  # (rows, classes)
+
+    def given(self, op: Operation) -> tuple[Any, ...]:
+        """What the operation is called with besides the logits."""
+        named = {"labels": self.labels, "targets": self.targets}
+        return tuple(named[name] for name in op.inputs[1:])
 
 
 def _offset(x: np.ndarray, offset: float, dtype: np.dtype) -> np.ndarray:
@@ -113,13 +120,14 @@ class Truth:
     vjp_scale: np.ndarray
     jvp_scale: np.ndarray
     hvp_scale: np.ndarray
+    value_scale: np.ndarray  # NaN where the value's last place is the unit
 
 
-def truths(problem: Problem, ops: tuple[str, ...] = OPS) -> dict[str, Truth]:
-    """The truth of each op on this problem."""
-    rows = [_row(*arrays, ops) for arrays in zip(*problem, strict=True)]
+def truths(problem: Problem) -> dict[str, Truth]:
+    """The truth of each operation on this problem, by name."""
+    rows = [_row(*arrays) for arrays in zip(*problem, strict=True)]
     found = {}
-    for op in ops:
+    for op in (operation.name for operation in OPERATIONS):
         exact = [_exact([row[op][i] for row in rows]) for i in range(4)]
         scales = np.array([row[op][4] for row in rows]).T
         found[op] = Truth(*exact, *scales)
@@ -127,71 +135,31 @@ def truths(problem: Problem, ops: tuple[str, ...] = OPS) -> dict[str, Truth]:
 
 
 def _row(
-    x: np.ndarray, y: int, t: np.ndarray, c: np.ndarray, v: np.ndarray, ops: tuple[str, ...]
+    x: np.ndarray, y: int, t: np.ndarray, c: np.ndarray, v: np.ndarray
 ) -> dict[str, tuple[Any, ...]]:
-    """(value, vjp, jvp, hvp) of each op in one row, as mpmath numbers, and the scales."""
-    size = _Size(x, c, v)
+    """(value, vjp, jvp, hvp) of each operation in one row, as mpmath numbers, and the scales."""
+    size = _size(x, t, c, v)
     x, t, c, v = (_numbers(array) for array in (x, t, c, v))
     e = _exp(x)
     total = MP.fsum(e)
     p = e / total
-    s = MP.log(total)
     pv = MP.fsum(p * v)
-    p_dot = p * (v - pv)
-
-    def softmax() -> tuple[Any, ...]:
-        pc = MP.fsum(p * c)
-        hvp = p_dot * (c - pc) - p * MP.fsum(p_dot * c)
-        return p, p * (c - pc), p_dot, hvp, size.softmax()
-
-    def log_softmax() -> tuple[Any, ...]:
-        mass = MP.fsum(c)
-        return x - s, c - p * mass, v - pv, -p_dot * mass, size.log_softmax()
-
-    def logsumexp() -> tuple[Any, ...]:
-        return s, p, pv, p_dot, size.scalar(p, 1)
-
-    def integer() -> tuple[Any, ...]:
-        gradient = p.copy()
-        gradient[y] -= 1
-        return s - x[y], gradient, pv - v[y], p_dot, size.scalar(gradient, 1)
-
-    def distribution() -> tuple[Any, ...]:
-        mass = MP.fsum(t)
-        gradient = mass * p - t
-        jvp = MP.fsum(gradient * v)
-        return MP.fsum(t * (s - x)), gradient, jvp, mass * p_dot, size.scalar(gradient, mass)
-
-    formulas = (softmax, log_softmax, logsumexp, integer, distribution)
-    return {op: formula() for op, formula in zip(OPS, formulas, strict=True) if op in ops}
+    row = Row(x, y, t, c, v, p, MP.log(total), pv, p * (v - pv))
+    found = {}
+    for operation in OPERATIONS:
+        assert operation.exact is not None
+        assert operation.terms is not None
+        exact = operation.exact(row)
+        value, gradient = (np.asarray(part, object).astype(np.float64) for part in exact[:2])
+        terms = [float(term) for term in operation.terms(size, value, gradient)]
+        found[operation.name] = (*exact, [*terms, np.nan][:4])
+    return found
 
 
-class _Size:
-    """How large the terms of the derivatives are in one row, in float64."""
-
-    def __init__(self, x: np.ndarray, c: np.ndarray, v: np.ndarray) -> None:
-        self.c, self.v = np.abs(c.astype(np.float64)), np.abs(v.astype(np.float64))
-        e = np.exp(x.astype(np.float64) - x.astype(np.float64).max())
-        self.p = e / e.sum()
-
-    def centred(self, v: np.ndarray) -> np.ndarray:
-        """Of v - Σ p∘v."""
-        return v * _others(self.p) + _others(self.p * v)
-
-    def softmax(self) -> tuple[float, float, float]:
-        p_dot = self.p * self.centred(self.v)
-        hvp = p_dot * self.centred(self.c) + self.p * np.sum(p_dot * self.c)
-        return (self.p * self.centred(self.c)).max(), p_dot.max(), hvp.max()
-
-    def log_softmax(self) -> tuple[float, float, float]:
-        vjp = self.c * _others(self.p) + self.p * _others(self.c)
-        hvp = self.p * self.centred(self.v) * self.c.sum()
-        return vjp.max(), self.centred(self.v).max(), hvp.max()
-
-    def scalar(self, gradient: np.ndarray, mass: Any) -> tuple[float, float, float]:
-        g = np.abs(gradient.astype(np.float64))
-        hvp = float(mass) * self.p * self.centred(self.v)
-        return g.max(), np.sum(g * self.v), hvp.max()
+def _size(x: np.ndarray, t: np.ndarray, c: np.ndarray, v: np.ndarray) -> Size:
+    x, t, c, v = (array.astype(np.float64) for array in (x, t, c, v))
+    e = np.exp(x - x.max())
+    return Size(np.abs(c), np.abs(v), e / e.sum(), np.abs(t), _others)
 
 
 def _others(terms: np.ndarray) -> np.ndarray:
@@ -271,27 +239,27 @@ class Promise(NamedTuple):
     gradient: float | None = None  # of p - e_y, element-wise, eps
 
 
-def promised(op: str, dtype: Any) -> Promise:
+def promised(op: Operation, dtype: Any) -> Promise:
     """The accuracy of `op` on logits of this dtype.
 
     Half types are computed in float32 and rounded once. Losses of them are returned in float32, and
     so are the losses' tangents: units and eps are then those of float32.
     """
-    gradient = None
     if np.dtype(dtype).itemsize == 2:
-        if op == INTEGER:
-            gradient = 1.0
-        return Promise(3.0, 1.0, 4.0, 1.0, gradient) if op in LOSSES else Promise(0.51, 1, 1, 1)
-    if op == INTEGER:
-        gradient = 100.0
-    return Promise(4.0 if op == "softmax" else 3.0, 4.0, 4.0, 4.0, gradient)
+        gradient = 1.0 if op.gradient else None
+        return Promise(3.0, 1.0, 4.0, 1.0, gradient) if op.loss else Promise(0.51, 1, 1, 1)
+    return Promise(op.value, 4.0, 4.0, 4.0, 100.0 if op.gradient else None)
 
 
-def errors(op: str, results: tuple[Any, ...], truth: Truth, x: np.ndarray) -> dict[str, float]:
+def errors(
+    op: Operation, results: tuple[Any, ...], truth: Truth, x: np.ndarray
+) -> dict[str, float]:
     """All errors of (value, vjp, jvp, hvp), by name, in the units of `Promise`."""
     value, vjp, jvp, hvp = results
     found = {
-        "value": ulps(value, truth.value),
+        "value": ulps(value, truth.value)
+        if np.isnan(truth.value_scale).all()
+        else normwise(value, truth.value, truth.value_scale),
         "vjp": normwise(vjp, truth.vjp, truth.vjp_scale),
         "jvp": normwise(jvp, truth.jvp, truth.jvp_scale),
         "hvp": normwise(hvp, truth.hvp, truth.hvp_scale),
@@ -299,16 +267,18 @@ def errors(op: str, results: tuple[Any, ...], truth: Truth, x: np.ndarray) -> di
         "jvp elementwise": elementwise(jvp, truth.jvp),
         "hvp elementwise": elementwise(hvp, truth.hvp),
     }
-    if op == "logsumexp":  # near 0 it is the difference of large numbers: eps max(1, |m|) will do
+    if op is LOGSUMEXP:  # near 0 it is the difference of large numbers: eps max(1, |m|) will do
         bound = float(jnp.finfo(value.dtype).eps) * np.maximum(1, np.abs(x.astype(float)).max(-1))
         if (_error(value, truth.value) <= bound).all():
             found["value"] = min(found["value"], promised(op, value.dtype).value)
-    if op == INTEGER:
+    if op.gradient:
         found["gradient"] = found["vjp elementwise"]
     return found
 
 
-def missed(op: str, dtype: Any, found: dict[str, float]) -> Iterator[tuple[str, float, float]]:
+def missed(
+    op: Operation, dtype: Any, found: dict[str, float]
+) -> Iterator[tuple[str, float, float]]:
     """(what, error, promise) of each promise that is not kept."""
     for what, promise in promised(op, dtype)._asdict().items():
         if promise is not None and not found[what] <= promise:

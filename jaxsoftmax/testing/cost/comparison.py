@@ -4,55 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import math
-import statistics
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from ._modes import Mode
-from ._programs import Cost
-from ._timing import Ratio, median_interval
-
-Status = Literal["ok", "wrong", "not supported"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """One function in one mode.
-
-    Attributes:
-      name: the function.
-      mode: how it was differentiated.
-      status: "ok", "wrong" (its result is off by more than `tolerance`), or "not supported".
-      samples: seconds per call, one number a round; the rounds of all functions are the same.
-      against: by name, how many times as long each other right function takes, with an interval.
-      cost: the compiler's account of the program.
-      error: off from float64 by so much, relative to the largest number of an array.
-      tolerance: the limit of it.
-      note: why it is not supported.
-    """
-
-    name: str
-    mode: Mode
-    status: Status
-    samples: tuple[float, ...] = ()
-    against: Mapping[str, Ratio] = dataclasses.field(default_factory=dict)
-    cost: Cost | None = None
-    error: float = math.nan
-    tolerance: float = math.nan
-    note: str = ""
-
-    @property
-    def seconds(self) -> float:
-        """The median time of a call."""
-        return statistics.median(self.samples) if self.samples else math.nan
-
-    @property
-    def seconds_interval(self) -> tuple[float, float]:
-        """Holds the median with 95 % confidence."""
-        return median_interval(self.samples) if self.samples else (math.nan, math.nan)
-
+from . import plot
+from .measurement import Measurement
+from .modes import Mode
+from .units import count, duration, size
 
 HEADINGS = ("mode", "function", "time", "speed", "compile", "temp", "residuals", "flops", "error")
 _COLOURS = {"ok": "", "wrong": "bold red", "not supported": "dim"}
@@ -133,7 +91,7 @@ class Comparison:
         Raises:
           ModuleNotFoundError: matplotlib is not installed.
         """
-        return importlib.import_module("._comparison_plot", __package__).plot(self, path)
+        return plot.draw(self.setting, self.baseline, self.measurements, path)
 
 
 def _cells(row: Measurement, baseline: str) -> tuple[str, ...]:
@@ -151,38 +109,3 @@ def _cells(row: Measurement, baseline: str) -> tuple[str, ...]:
         count(row.cost.flops),
         f"{row.error:.1e}",
     )
-
-
-def duration(seconds: float | None) -> str:
-    """A time with three digits and its unit, or nothing when unknown."""
-    if seconds is None:
-        return ""
-    if seconds >= 1:
-        return f"{_digits(seconds)} s"
-    if seconds >= 1e-3:
-        return f"{_digits(1e3 * seconds)} ms"
-    return f"{_digits(1e6 * seconds)} µs"
-
-
-def size(value: float | None) -> str:
-    """Bytes with their unit, or nothing when unknown."""
-    return _scaled(value, ("B", "kB", "MB", "GB", "TB"))
-
-
-def count(value: float | None) -> str:
-    """A number with its thousands, or nothing when unknown."""
-    return _scaled(value, ("", "k", "M", "G", "T"))
-
-
-def _scaled(value: float | None, units: tuple[str, ...]) -> str:
-    if value is None:
-        return ""
-    power = 0
-    while value >= 999.5 and power < len(units) - 1:
-        value, power = value / 1000, power + 1
-    number = f"{value:.0f}" if power == 0 else _digits(value)
-    return f"{number} {units[power]}".strip()
-
-
-def _digits(value: float) -> str:
-    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
