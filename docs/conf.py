@@ -1,14 +1,21 @@
-"""Sphinx: pages whose code cells run at every build, and the reference from docstrings."""
+"""Sphinx: pages whose code cells run at every build, and the reference from docstrings.
+
+Formulas become MathML, which browsers draw without a script: pages need no network.
+"""
 
 import importlib.metadata
+
+from docutils.nodes import SkipNode
+from latex2mathml import converter
 
 project = "jaxsoftmax"
 author = copyright = "The jaxsoftmax authors"  # noqa: A001 - Sphinx's own name for it
 release = importlib.metadata.version(project)
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 default_role = "code"  # `name` in a docstring is code
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"{project} {release}"
 
@@ -21,3 +28,21 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+
+
+def setup(app):
+    """Tells Sphinx how formulas are drawn."""
+    app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+
+
+def _inline(writer, node):
+    writer.body.append(converter.convert(node.astext()))
+    raise SkipNode
+
+
+def _block(writer, node):
+    formula = node.astext()
+    if "\\\\" in formula and "\\begin" not in formula:
+        formula = f"\\begin{{aligned}}{formula}\\end{{aligned}}"
+    writer.body.append(f'<div class="math">{converter.convert(formula, display="block")}</div>')
+    raise SkipNode
