@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
@@ -207,7 +206,7 @@ def differentiates_as(
                 return textbook(*((value,) if given_value else ()), *args, **dict(options))
 
             if not there:
-                return value, jax.tree.map(_zero_tangent, value)
+                return value, jax.tree.map(SymbolicZero.from_primal_value, value)
             return value, jax.jvp(formula, [leaves[i] for i in there], [dots[i] for i in there])[1]
 
         of.defjvp(rule, symbolic_zeros=True)
@@ -224,8 +223,3 @@ def differentiates_as(
 
 def _flat(tree: Any) -> tuple[list[Any], Any]:
     return jax.tree.flatten(tree)
-
-
-def _zero_tangent(x: Array) -> Any:
-    inexact = jnp.issubdtype(x.dtype, jnp.inexact)
-    return jnp.zeros_like(x) if inexact else np.zeros(x.shape, jax.dtypes.float0)

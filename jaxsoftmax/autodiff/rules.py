@@ -22,13 +22,11 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
 from .gradients import gradient_rules, moving
 from .linear_map import linear
-from .varying import varying
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -278,7 +276,7 @@ def _with_both_rules(call: _Call) -> Callable[..., Any]:
         dots = [t for t, used in zip(tangents, moves, strict=True) if used]
         results = iter(linear(jvp, vjp, kept, dots) if dots else [])
         out_dot = [
-            (next(results) if dots else _zeros(aval)) if _is_inexact(aval) else _float0(aval)
+            next(results) if dots and _is_inexact(aval) else SymbolicZero(aval)
             for aval in out_avals
         ]
         return out, jax.tree.unflatten(out_tree, out_dot)
@@ -371,8 +369,3 @@ def _instantiated(leaf: Any) -> Any:
     if _is_symbolic_zero(leaf):
         return _zeros(leaf.aval) if _is_inexact(leaf) else None
     return None if jnp.result_type(leaf) == jax.dtypes.float0 else leaf
-
-
-def _float0(aval: Any) -> Any:
-    """The tangent of an integer output, which varies inside shard_map where that does."""
-    return varying(np.zeros(aval.shape, jax.dtypes.float0), aval.manual_axis_type.varying)
