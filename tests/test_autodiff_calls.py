@@ -239,6 +239,12 @@ def _rule(**rules: Any) -> custom_rules:
     return f
 
 
+def custom_rules_of(primal: Any) -> custom_rules:
+    f = custom_rules(primal)
+    f.defrules(lambda *_: (X, ()), lambda *_: X, lambda *_: (X,))
+    return f
+
+
 NO_RULES = custom_rules(lambda x: x)
 X = jnp.ones(3)
 
@@ -264,6 +270,24 @@ MISTAKES = {
             "ArrayImpl. Pass arrays as positional arguments."
         ),
     ),
+    "a tracer as option": (
+        lambda: jax.jit(lambda x: _rule()(X, power=x))(X),
+        (
+            "double: keyword arguments are static options and must be hashable, got power of type "
+            "DynamicJaxprTracer. Pass arrays as positional arguments."
+        ),
+    ),
+    "an option before the star": (
+        lambda: custom_rules_of(lambda x, mode="plain": x)(X),
+        (
+            "<lambda>: arguments must be arrays, got 'plain'. Options stand after a star: "
+            "def <lambda>(x, *, option)."
+        ),
+    ),
+    "an argument too few": (
+        lambda: _rule()(power=2),
+        "double: missing a required argument: 'x'.",
+    ),
     "a list as option": (
         lambda: _rule()(X, power=[1]),
         (
@@ -272,35 +296,35 @@ MISTAKES = {
         ),
     ),
     "cotangents not in a tuple": (
-        lambda: jax.vjp(_rule(vjp=lambda _, y_bar: [y_bar]), X)[1](X),
+        lambda: jax.vjp(_rule(vjp=lambda _, y_bar, **__: [y_bar]), X)[1](X),
         (
             "double: vjp must return a tuple with a cotangent for each of the 1 positional "
             "arguments, got list. Write None where an argument has no derivative."
         ),
     ),
     "too many cotangents": (
-        lambda: jax.vjp(_rule(vjp=lambda _, y_bar: (y_bar, y_bar)), X)[1](X),
+        lambda: jax.vjp(_rule(vjp=lambda _, y_bar, **__: (y_bar, y_bar)), X)[1](X),
         (
             "double: vjp must return a tuple with a cotangent for each of the 1 positional "
             "arguments, got a tuple of 2. Write None where an argument has no derivative."
         ),
     ),
     "a cotangent of the wrong shape": (
-        lambda: jax.vjp(_rule(vjp=lambda _, y_bar: (y_bar.sum(),)), X)[1](X),
+        lambda: jax.vjp(_rule(vjp=lambda _, y_bar, **__: (y_bar.sum(),)), X)[1](X),
         (
             "double: vjp returned a cotangent of float32[] where float32[3] belongs. "
             "A derivative has the shape and dtype of what it is the derivative of."
         ),
     ),
     "a tangent of the wrong shape": (
-        lambda: jax.jvp(_rule(jvp=lambda _, x_dot: x_dot.sum()), (X,), (X,)),
+        lambda: jax.jvp(_rule(jvp=lambda _, x_dot, **__: x_dot.sum()), (X,), (X,)),
         (
             "double: jvp returned a tangent of float32[] where float32[3] belongs. "
             "A derivative has the shape and dtype of what it is the derivative of."
         ),
     ),
     "a tangent of the wrong dtype": (
-        lambda: jax.jvp(_rule(jvp=lambda _, x_dot: x_dot.astype(jnp.bfloat16)), (X,), (X,)),
+        lambda: jax.jvp(_rule(jvp=lambda _, x_dot, **__: x_dot.astype(jnp.bfloat16)), (X,), (X,)),
         (
             "double: jvp returned a tangent of bfloat16[3] where float32[3] belongs. "
             "A derivative has the shape and dtype of what it is the derivative of."

@@ -1,4 +1,4 @@
-"""Ahead of time (`jax.export`): sizes that are symbols, and programs for machines that are not here.
+"""Ahead of time (`jax.export`): sizes that are symbols, and programs for other machines.
 
 Each exported program is run at one size and compared with the textbook in float64.
 """

@@ -196,7 +196,7 @@ def differentiates_as(
 
         def rule(options: Any, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
             value = of(options, *primals)
-            leaves, tree = _flat(tuple(primals))
+            leaves, tree = flat(tuple(primals))
             dots = tree.flatten_up_to(tuple(tangents))
             there = [i for i, dot in enumerate(dots) if moving(dot)]
 
@@ -221,5 +221,6 @@ def differentiates_as(
     return decorate
 
 
-def _flat(tree: Any) -> tuple[list[Any], Any]:
+def flat(tree: Any) -> tuple[list[Any], Any]:
+    """The leaves of a pytree, and what it is without them."""
     return jax.tree.flatten(tree)
