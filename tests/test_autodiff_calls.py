@@ -296,35 +296,35 @@ MISTAKES = {
         ),
     ),
     "cotangents not in a tuple": (
-        lambda: jax.vjp(_rule(vjp=lambda _, y_bar, **__: [y_bar]), X)[1](X),
+        lambda: jax.vjp(_rule(vjp=lambda _, y_bar: [y_bar]), X)[1](X),
         (
             "double: vjp must return a tuple with a cotangent for each of the 1 positional "
             "arguments, got list. Write None where an argument has no derivative."
         ),
     ),
     "too many cotangents": (
-        lambda: jax.vjp(_rule(vjp=lambda _, y_bar, **__: (y_bar, y_bar)), X)[1](X),
+        lambda: jax.vjp(_rule(vjp=lambda _, y_bar: (y_bar, y_bar)), X)[1](X),
         (
             "double: vjp must return a tuple with a cotangent for each of the 1 positional "
             "arguments, got a tuple of 2. Write None where an argument has no derivative."
         ),
     ),
     "a cotangent of the wrong shape": (
-        lambda: jax.vjp(_rule(vjp=lambda _, y_bar, **__: (y_bar.sum(),)), X)[1](X),
+        lambda: jax.vjp(_rule(vjp=lambda _, y_bar: (y_bar.sum(),)), X)[1](X),
         (
             "double: vjp returned a cotangent of float32[] where float32[3] belongs. "
             "A derivative has the shape and dtype of what it is the derivative of."
         ),
     ),
     "a tangent of the wrong shape": (
-        lambda: jax.jvp(_rule(jvp=lambda _, x_dot, **__: x_dot.sum()), (X,), (X,)),
+        lambda: jax.jvp(_rule(jvp=lambda _, x_dot: x_dot.sum()), (X,), (X,)),
         (
             "double: jvp returned a tangent of float32[] where float32[3] belongs. "
             "A derivative has the shape and dtype of what it is the derivative of."
         ),
     ),
     "a tangent of the wrong dtype": (
-        lambda: jax.jvp(_rule(jvp=lambda _, x_dot, **__: x_dot.astype(jnp.bfloat16)), (X,), (X,)),
+        lambda: jax.jvp(_rule(jvp=lambda _, x_dot: x_dot.astype(jnp.bfloat16)), (X,), (X,)),
         (
             "double: jvp returned a tangent of bfloat16[3] where float32[3] belongs. "
             "A derivative has the shape and dtype of what it is the derivative of."

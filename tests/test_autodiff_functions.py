@@ -154,6 +154,17 @@ def test_defaults_of_the_primal_hold_for_the_rules(f: Function) -> None:
         assert jax.hessian(f)(1.0) == 0.0
 
 
+def test_a_rule_need_not_take_an_option_that_is_left_out() -> None:
+    f = custom_rules(partial(lambda x, *, n=3, unit: unit * x**n, unit=2.0))
+    f.defrules(
+        lambda x, n=1: (f(x), n * x ** (n - 1)),
+        lambda slope, dot: 2 * slope * dot,
+        lambda slope, bar: (2 * slope * bar,),
+    )
+    assert jax.grad(f)(2.0) == 24.0
+    assert jax.jvp(f, (2.0,), (1.0,)) == (16.0, 24.0)
+
+
 def test_arrays_have_names_and_defaults() -> None:
     """As for jax.custom_jvp, what is left out is an argument like the others."""
 

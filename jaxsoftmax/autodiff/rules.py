@@ -110,6 +110,7 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
             the place of each array; the tangent of an array that is not differentiated is None,
             and its cotangent may be. `fwd` can then form just the gradients that are asked for.
         """
+        fwd, jvp, vjp = (_with_defaults(rule, self._signature) for rule in (fwd, jvp, vjp))
         self._rules = _Rules(self.__name__, self._primal, fwd, jvp, vjp, symbolic_zeros)
 
     def defgradients(
@@ -172,7 +173,8 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
             except TypeError as error:
                 raise TypeError(f"{self.__name__}: {error}.") from None
             given.apply_defaults()
-            args, options = given.args, given.kwargs
+            args = given.args
+            options = {name: value for name, value in options.items() if name in given.kwargs}
         leaves, tree = flat(args)
         for leaf in leaves:
             if isinstance(leaf, (str, bytes, np.dtype)) or callable(leaf):
@@ -196,6 +198,24 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
         return inspect.signature(function)
     except (TypeError, ValueError):
         return None
+
+
+def _with_defaults(
+    rule: Callable[..., Any], primal: inspect.Signature | None
+) -> Callable[..., Any]:
+    """`rule` with the primal's defaults of those options that it takes."""
+    own = _signature(rule)
+    if primal is None or own is None:
+        return rule
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in own.parameters.values())
+    defaults = {
+        name: parameter.default
+        for name, parameter in primal.parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+        and parameter.default is not parameter.empty
+        and (takes_all or name in own.parameters)
+    }
+    return functools.partial(rule, **defaults) if defaults else rule
 
 
 def _is_static(value: Any) -> bool:
