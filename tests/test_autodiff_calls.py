@@ -239,6 +239,12 @@ def _rule(**rules: Any) -> custom_rules:
     return f
 
 
+def custom_rules_of(primal: Any) -> custom_rules:
+    f = custom_rules(primal)
+    f.defrules(lambda *_: (X, ()), lambda *_: X, lambda *_: (X,))
+    return f
+
+
 NO_RULES = custom_rules(lambda x: x)
 X = jnp.ones(3)
 
@@ -263,6 +269,24 @@ MISTAKES = {
             "double: keyword arguments are static options and must be hashable, got power of type "
             "ArrayImpl. Pass arrays as positional arguments."
         ),
+    ),
+    "a tracer as option": (
+        lambda: jax.jit(lambda x: _rule()(X, power=x))(X),
+        (
+            "double: keyword arguments are static options and must be hashable, got power of type "
+            "DynamicJaxprTracer. Pass arrays as positional arguments."
+        ),
+    ),
+    "an option before the star": (
+        lambda: custom_rules_of(lambda x, mode="plain": x)(X),
+        (
+            "<lambda>: arguments must be arrays, got 'plain'. Options stand after a star: "
+            "def <lambda>(x, *, option)."
+        ),
+    ),
+    "an argument too few": (
+        lambda: _rule()(power=2),
+        "double: missing a required argument: 'x'.",
     ),
     "a list as option": (
         lambda: _rule()(X, power=[1]),

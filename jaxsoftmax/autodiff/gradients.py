@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
@@ -197,7 +196,7 @@ def differentiates_as(
 
         def rule(options: Any, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
             value = of(options, *primals)
-            leaves, tree = _flat(tuple(primals))
+            leaves, tree = flat(tuple(primals))
             dots = tree.flatten_up_to(tuple(tangents))
             there = [i for i, dot in enumerate(dots) if moving(dot)]
 
@@ -207,7 +206,7 @@ def differentiates_as(
                 return textbook(*((value,) if given_value else ()), *args, **dict(options))
 
             if not there:
-                return value, jax.tree.map(_zero_tangent, value)
+                return value, jax.tree.map(SymbolicZero.from_primal_value, value)
             return value, jax.jvp(formula, [leaves[i] for i in there], [dots[i] for i in there])[1]
 
         of.defjvp(rule, symbolic_zeros=True)
@@ -222,10 +221,6 @@ def differentiates_as(
     return decorate
 
 
-def _flat(tree: Any) -> tuple[list[Any], Any]:
+def flat(tree: Any) -> tuple[list[Any], Any]:
+    """The leaves of a pytree, and what it is without them."""
     return jax.tree.flatten(tree)
-
-
-def _zero_tangent(x: Array) -> Any:
-    inexact = jnp.issubdtype(x.dtype, jnp.inexact)
-    return jnp.zeros_like(x) if inexact else np.zeros(x.shape, jax.dtypes.float0)

@@ -25,6 +25,7 @@ from .varying import varying, varying_axes
 
 # On flat leaves: (residuals, linear arguments) -> results.
 LinearMap = Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+Avals = tuple[Any, ...]
 
 _linear_p = jax.extend.core.Primitive("linear")
 _linear_p.multiple_results = True
@@ -38,19 +39,93 @@ def linear(
     # Inside shard_map an argument may be the same on devices where the residuals differ. Its
     # cotangent is then a sum over these devices, which is the transpose of this cast.
     arguments = varying(list(arguments), axes)
+    maps = _without_tracers(_Traced.of(fun), _Traced.of(transpose), residuals, arguments)
+    fun, transpose, residuals = maps
     results: list[Any] = _linear_p.bind(
         *residuals, *arguments, fun=fun, transpose=transpose, split=len(residuals)
     )
     return results
 
 
-def _evaluate(*operands: Any, fun: LinearMap, transpose: LinearMap, split: int) -> list[Any]:
+class _Traced:
+    """A linear map, traced once for each type of its operands, where it is first met."""
+
+    def __init__(self, fun: LinearMap) -> None:
+        self.fun = fun
+        self._programs: dict[tuple[Avals, Avals], Any] = {}
+
+    @classmethod
+    def of(cls, fun: LinearMap) -> _Traced:
+        return fun if isinstance(fun, cls) else cls(fun)
+
+    @classmethod
+    def of_program(cls, program: Any) -> _Traced:
+        run = jax.extend.core.jaxpr_as_fun(program)
+        return cls(lambda residuals, arguments: run(*residuals, *arguments))
+
+    def __call__(self, residuals: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+        program = self.program(_avals(residuals), _avals(arguments))
+        results: list[Any] = jax.extend.core.jaxpr_as_fun(program)(*residuals, *arguments)
+        return results
+
+    def program(self, residuals: Avals, arguments: Avals) -> Any:
+        """The map as a closed jaxpr."""
+        if (residuals, arguments) not in self._programs:
+            program = jax.make_jaxpr(self.fun)(list(residuals), list(arguments))
+            self._programs[residuals, arguments] = program
+        return self._programs[residuals, arguments]
+
+
+def _without_tracers(
+    fun: _Traced, transpose: _Traced, residuals: Sequence[Any], arguments: Sequence[Any]
+) -> tuple[_Traced, _Traced, Sequence[Any]]:
+    """The same maps, with the tracers that they close over among the residuals.
+
+    A map may be run, batched or transposed when the trace is over that it was made in.
+    """
+    types, own = _avals(residuals), len(residuals)
+    program = fun.program(types, _avals(arguments))
+    if not any(map(_is_tracer, program.consts)):
+        return fun, transpose, residuals
+    back = transpose.program(types, tuple(program.out_avals))
+    captured = {id(c): c for each in (program, back) for c in each.consts if _is_tracer(c)}
+    place = {key: own + i for i, key in enumerate(captured)}
+
+    def opened(program: Any) -> _Traced:
+        def run(residuals: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
+            consts = [residuals[place[id(c)]] if _is_tracer(c) else c for c in program.consts]
+            operands = *residuals[:own], *arguments
+            results: list[Any] = jax.core.eval_jaxpr(program.jaxpr, consts, *operands)
+            return results
+
+        more = _avals(list(captured.values()))
+        return _Traced.of_program(jax.make_jaxpr(run)([*types, *more], program.in_avals[own:]))
+
+    return opened(program), opened(back), [*residuals, *captured.values()]
+
+
+def _is_tracer(value: Any) -> bool:
+    return isinstance(value, jax.core.Tracer)
+
+
+def _avals(values: Sequence[Any]) -> Avals:
+    return tuple(map(jax.typeof, values))
+
+
+def _run(*operands: Any, fun: _Traced, transpose: _Traced, split: int) -> list[Any]:
+    """Outside of any trace the map is run as it is written."""
+    del transpose
+    return fun.fun(list(operands[:split]), list(operands[split:]))
+
+
+def _evaluate(*operands: Any, fun: _Traced, transpose: _Traced, split: int) -> list[Any]:
     del transpose
     return fun(list(operands[:split]), list(operands[split:]))
 
 
-def _abstract(*avals: Any, **params: Any) -> list[Any]:
-    return list(jax.make_jaxpr(functools.partial(_evaluate, **params))(*avals).out_avals)
+def _abstract(*avals: Any, fun: _Traced, transpose: _Traced, split: int) -> list[Any]:
+    del transpose
+    return list(fun.program(avals[:split], avals[split:]).out_avals)
 
 
 def _batch(axis: Any, operands: Any, dims: Any, *, fun: Any, transpose: Any, split: int) -> Any:
@@ -113,7 +188,7 @@ def _transpose(
     return [None] * split + linear(transpose, fun, residuals, bars)
 
 
-_linear_p.def_impl(_evaluate)
+_linear_p.def_impl(_run)
 _linear_p.def_abstract_eval(_abstract)
 ad.primitive_jvps[_linear_p] = _differentiate
 ad.primitive_transposes[_linear_p] = _transpose

@@ -16,9 +16,12 @@ residuals you name are kept.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, SupportsIndex, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +29,8 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
-from .gradients import gradient_rules, moving
+from .gradients import flat, gradient_rules, moving
 from .linear_map import linear
-from .varying import varying
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,9 +51,12 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
     arrays, and is all that is kept between a forward and a backward pass. `vmap`, `jit`, `scan`,
     `checkpoint` and `shard_map` work inside and out.
 
-    Positional arguments are pytrees of arrays; None is an empty pytree. Keyword arguments are
-    options: static, hashable, and handed to all rules. Integer and boolean leaves have no
-    derivative: their tangent is None, and what `vjp` returns for them is dropped.
+    Arguments are pytrees of arrays, in position or by name; None is an empty pytree. What the
+    primal takes after ``*`` is an option: static, hashable, and handed to all rules by its name.
+    Defaults of the primal hold for the rules too. Integer and boolean leaves have no derivative:
+    their tangent is None, and what `vjp` returns for them is dropped. The primal and the rules may
+    close over what `jit`, `vmap` and `scan` trace, not over what is being differentiated: that is
+    an argument.
 
     Args:
       primal: the function to differentiate. It runs when nothing is differentiated.
@@ -75,15 +80,16 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
     """
 
     __name__: str
+    __qualname__: str
 
     def __init__(self, primal: Callable[P, R]) -> None:
         """Wrap `primal`; `defrules` then gives it its rules."""
         functools.update_wrapper(self, primal)
         self.__name__ = getattr(primal, "__name__", type(primal).__name__)
+        self.__qualname__ = getattr(primal, "__qualname__", self.__name__)
         self._primal = primal
+        self._signature = _signature(primal)
         self._rules: _Rules | None = None
-        self._both = functools.lru_cache(maxsize=256)(_with_both_rules)
-        self._reverse = functools.lru_cache(maxsize=256)(_with_reverse_rule)
 
     def defrules(
         self,
@@ -104,6 +110,7 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
             the place of each array; the tangent of an array that is not differentiated is None,
             and its cotangent may be. `fwd` can then form just the gradients that are asked for.
         """
+        fwd, jvp, vjp = (_with_defaults(rule, self._signature) for rule in (fwd, jvp, vjp))
         self._rules = _Rules(self.__name__, self._primal, fwd, jvp, vjp, symbolic_zeros)
 
     def defgradients(
@@ -127,7 +134,7 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         """Evaluate; differentiation in any mode goes through the rules."""
         leaves, call = self._call(args, options)
-        out: R = self._both(call)(*leaves)
+        out: R = _with_both_rules(call)(*leaves)
         return out
 
     @property
@@ -137,10 +144,22 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
         @functools.wraps(self._primal)
         def reverse_only(*args: P.args, **options: P.kwargs) -> R:
             leaves, call = self._call(args, options)
-            out: R = self._reverse(call)(*leaves)
+            out: R = _with_reverse_rule(call)(*leaves)
             return out
 
         return reverse_only
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """By its name where it has one, as a function; else by what it is made of."""
+        name: str = self.__qualname__
+        named: Any = sys.modules.get(self.__module__)
+        for part in name.split("."):
+            named = getattr(named, part, None)
+        # What a script defines goes by value where cloudpickle sends it to another process.
+        is_script = self.__module__ == "__main__" and "cloudpickle" in sys.modules
+        if named is self and not is_script:
+            return name
+        return super().__reduce_ex__(protocol)
 
     def _call(self, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[list[Any], _Call]:
         if self._rules is None:
@@ -148,18 +167,67 @@ class custom_rules(Generic[P, R]):  # noqa: N801 - lower case like jax.custom_jv
                 f"{self.__name__} has no rules yet. "
                 f"Call {self.__name__}.defrules(fwd, jvp, vjp) once, after its definition."
             )
-        leaves, tree = jax.tree.flatten(args)
-        call = _Call(self._rules, tree, tuple(sorted(options.items())))
-        for name, value in options.items():
+        if self._signature is not None:
             try:
-                hash(value)
-            except TypeError:
+                given = self._signature.bind(*args, **options)
+            except TypeError as error:
+                raise TypeError(f"{self.__name__}: {error}.") from None
+            given.apply_defaults()
+            args = given.args
+            options = {name: value for name, value in options.items() if name in given.kwargs}
+        leaves, tree = flat(args)
+        for leaf in leaves:
+            if isinstance(leaf, (str, bytes, np.dtype)) or callable(leaf):
+                raise TypeError(
+                    f"{self.__name__}: arguments must be arrays, got {leaf!r}. Options stand after "
+                    f"a star: def {self.__name__}(x, *, option)."
+                )
+        for name, value in options.items():
+            if not _is_static(value):
                 raise TypeError(
                     f"{self.__name__}: keyword arguments are static options and must be hashable, "
                     f"got {name} of type {type(value).__name__}. "
                     "Pass arrays as positional arguments."
-                ) from None
-        return leaves, call
+                )
+        return leaves, _Call(self._rules, tree, options)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    """The signature of a function, or None where Python knows none."""
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _with_defaults(
+    rule: Callable[..., Any], primal: inspect.Signature | None
+) -> Callable[..., Any]:
+    """`rule` with the primal's defaults of those options that it takes."""
+    own = _signature(rule)
+    if primal is None or own is None:
+        return rule
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in own.parameters.values())
+    defaults = {
+        name: parameter.default
+        for name, parameter in primal.parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+        and parameter.default is not parameter.empty
+        and (takes_all or name in own.parameters)
+    }
+    return functools.partial(rule, **defaults) if defaults else rule
+
+
+def _is_static(value: Any) -> bool:
+    """Whether a value may be an option. A tracer is hashable, but is no constant."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+
+
+_TANGENT, _COTANGENT = "jvp returned a tangent", "vjp returned a cotangent"
 
 
 class _Rules(NamedTuple):
@@ -176,18 +244,21 @@ class _Rules(NamedTuple):
 # ------------------------------------------------------------------------------------------------
 
 
-class _Call(NamedTuple):
-    """A function's rules for one structure of arguments and one set of options.
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Call:
+    """A function's rules for one call of it: its structure of arguments and its options.
 
-    `moving` says of each leaf whether it is differentiated; only those have a tangent here.
+    `moving` says of each leaf whether it is differentiated; only those have a tangent here. Each
+    call is its own: options that are equal but not the same (1 and True, 0.0 and -0.0) are told
+    apart, and nothing outlives the function.
     """
 
     rules: _Rules
     tree: Any
-    options: tuple[tuple[str, Any], ...]
+    options: dict[str, Any]
 
     def primal(self, *leaves: Any) -> Any:
-        return self.rules.primal(*self.arguments(leaves), **dict(self.options))
+        return self.rules.primal(*self.arguments(leaves), **self.options)
 
     def fwd(self, leaves: Sequence[Any], moving: Sequence[bool]) -> tuple[Any, Any]:
         return self.rules.fwd(*self.arguments(leaves), **self.keywords(moving))
@@ -216,7 +287,7 @@ class _Call(NamedTuple):
         for kind, bar in zip(kinds, bars, strict=True):
             leaves += [None] * kind.num_leaves if bar is None else kind.flatten_up_to(bar)
         return [
-            self.checked(bar, aval, "vjp returned a cotangent")
+            self.checked(bar, aval, _COTANGENT)
             for bar, aval, moves in zip(leaves, avals, moving, strict=True)
             if moves
         ]
@@ -239,7 +310,7 @@ class _Call(NamedTuple):
 
     def keywords(self, moving: Sequence[bool]) -> dict[str, Any]:
         extra = {"perturbed": self.arguments(moving)} if self.rules.symbolic_zeros else {}
-        return dict(self.options) | extra
+        return self.options | extra
 
 
 def _is_inexact(aval: Any) -> bool:
@@ -262,74 +333,41 @@ def _describe(value: Any) -> str:
 
 
 def _with_both_rules(call: _Call) -> Callable[..., Any]:
-    function = jax.custom_jvp(_compiled(call.primal))
+    function = jax.custom_jvp(call.primal)
 
     def rule(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-        avals = tuple(_tangent_aval(jax.typeof(x)) for x in primals)
         moves = tuple(moving(t) for t in tangents)
-        out, residuals = _forward(list(primals), call=call, moving=moves)
-        out_leaves, out_tree = jax.tree.flatten(out)
-        out_avals = tuple(_tangent_aval(jax.typeof(y)) for y in out_leaves)
-        kept, residual_tree = jax.tree.flatten(residuals)
+        out, residuals = call.fwd(primals, moves)
+        kept, residual_tree = flat(residuals)
+        out_leaves, out_tree = flat(out)
+        out_avals = [_tangent_aval(jax.typeof(y)) for y in out_leaves]
+        there = [_is_inexact(aval) for aval in out_avals]
+        avals = [_tangent_aval(jax.typeof(x)) for x in primals]
 
-        site = _Site(call, avals, moves, residual_tree, out_tree, out_avals)
-        jvp = functools.partial(_jvp, site=site)
-        vjp = functools.partial(_vjp, site=site)
+        def jvp(kept: Sequence[Any], dots: Sequence[Any]) -> list[Any]:
+            out_dot = call.jvp(residual_tree.unflatten(kept), dots, avals, moves)
+            leaves = zip(out_tree.flatten_up_to(out_dot), out_avals, there, strict=True)
+            return [call.checked(dot, aval, _TANGENT) for dot, aval, used in leaves if used]
+
+        def vjp(kept: Sequence[Any], bars: Sequence[Any]) -> list[Any]:
+            given = iter(bars)
+            out_bar = out_tree.unflatten([next(given) if used else None for used in there])
+            return call.vjp(residual_tree.unflatten(kept), out_bar, avals, moves)
+
         dots = [t for t, used in zip(tangents, moves, strict=True) if used]
         results = iter(linear(jvp, vjp, kept, dots) if dots else [])
         out_dot = [
-            (next(results) if dots else _zeros(aval)) if _is_inexact(aval) else _float0(aval)
-            for aval in out_avals
+            next(results) if dots and used else SymbolicZero(aval)
+            for aval, used in zip(out_avals, there, strict=True)
         ]
-        return out, jax.tree.unflatten(out_tree, out_dot)
+        return out, out_tree.unflatten(out_dot)
 
     function.defjvp(rule, symbolic_zeros=True)
     return function
 
 
-class _Site(NamedTuple):
-    """What one differentiated call knows while tracing; a cache key for its compiled rules."""
-
-    call: _Call
-    avals: tuple[Any, ...]
-    moving: tuple[bool, ...]
-    residual_tree: Any
-    out_tree: Any
-    out_avals: tuple[Any, ...]
-
-
-# Compiled where they are met outside of jit; inside, `inline` leaves no trace of it.
-_compiled = functools.partial(jax.jit, inline=True)
-
-
-@functools.partial(_compiled, static_argnames=("call", "moving"))
-def _forward(leaves: list[Any], *, call: _Call, moving: tuple[bool, ...]) -> tuple[Any, Any]:
-    return call.fwd(leaves, moving)
-
-
-@functools.partial(_compiled, static_argnames=("site",))
-def _jvp(kept: list[Any], dots: list[Any], *, site: _Site) -> list[Any]:
-    residuals = jax.tree.unflatten(site.residual_tree, kept)
-    out_dot = site.call.jvp(residuals, dots, site.avals, site.moving)
-    leaves = site.out_tree.flatten_up_to(out_dot)
-    return [
-        site.call.checked(y_dot, aval, "jvp returned a tangent")
-        for y_dot, aval in zip(leaves, site.out_avals, strict=True)
-        if _is_inexact(aval)
-    ]
-
-
-@functools.partial(_compiled, static_argnames=("site",))
-def _vjp(kept: list[Any], bars: list[Any], *, site: _Site) -> list[Any]:
-    given = iter(bars)
-    out_bar = [next(given) if _is_inexact(aval) else None for aval in site.out_avals]
-    residuals = jax.tree.unflatten(site.residual_tree, kept)
-    out_bar = jax.tree.unflatten(site.out_tree, out_bar)
-    return site.call.vjp(residuals, out_bar, site.avals, site.moving)
-
-
 def _with_reverse_rule(call: _Call) -> Callable[..., Any]:
-    function = jax.custom_vjp(_compiled(call.primal))
+    function = jax.custom_vjp(call.primal)
 
     def fwd(*leaves: Any) -> tuple[Any, _Saved]:
         values = [leaf.value for leaf in leaves]
@@ -337,7 +375,7 @@ def _with_reverse_rule(call: _Call) -> Callable[..., Any]:
         moving = tuple(
             leaf.perturbed and _is_inexact(aval) for leaf, aval in zip(leaves, avals, strict=True)
         )
-        out, residuals = _forward(values, call=call, moving=moving)
+        out, residuals = call.fwd(values, moving)
         return out, _Saved(residuals, avals, moving)
 
     def bwd(saved: _Saved, out_bar: Any) -> tuple[Any, ...]:
@@ -371,8 +409,3 @@ def _instantiated(leaf: Any) -> Any:
     if _is_symbolic_zero(leaf):
         return _zeros(leaf.aval) if _is_inexact(leaf) else None
     return None if jnp.result_type(leaf) == jax.dtypes.float0 else leaf
-
-
-def _float0(aval: Any) -> Any:
-    """The tangent of an integer output, which varies inside shard_map where that does."""
-    return varying(np.zeros(aval.shape, jax.dtypes.float0), aval.manual_axis_type.varying)

@@ -57,6 +57,17 @@ def logsumexp(
 ) -> tuple[Array, Array]: ...
 
 
+@overload
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    where: ArrayLike | None = None,
+) -> Array | tuple[Array, Array]: ...
+
+
 @one_program("axis", "keepdims", "return_sign")
 def logsumexp(
     a: ArrayLike,
