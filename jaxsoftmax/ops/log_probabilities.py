@@ -189,7 +189,7 @@ def _sum(x: Array) -> Array:
 
 def _of_entropy(p: Array, kept: Kept, classes: Classes) -> Array:
     """p∘(ℓ + H)."""
-    far = weighted(p, kept.max - xla.at_most(kept.x, kept.max))
+    far = scaled(kept.max - xla.at_most(kept.x, kept.max), p)
     return p * classes.sums(far)[0] - far
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, overload
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxsoftmax.ops.call import arguments, one_program
@@ -18,8 +18,8 @@ from jaxsoftmax.ops.label_loss import label_loss
 
 from . import arguments as linear
 from .loss import linear_loss
-from .problem import Reduction, Rows, Settings, Shared, Sizes
-from .stats import LossStats, loss_stats
+from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes
+from .stats import LossStats, joined, statistics
 
 NAME = "linear_softmax_cross_entropy"
 
@@ -188,7 +188,7 @@ def linear_softmax_cross_entropy(
     linear.check_axis(NAME, axis_name)
 
     settings = Settings(
-        losses=CrossEntropy(options, integers, return_stats),
+        losses=CrossEntropy(options, 1.0, integers, return_stats),
         dtype=like.dtype,
         reduction=reduction,
         axis_name=axis_name,
@@ -196,7 +196,7 @@ def linear_softmax_cross_entropy(
     )
     loss, stats = linear_loss(
         Shared((w,), (b,), cw, shared_mask),
-        Rows((f,), y, u, entries),
+        Rows((f,), y, weights=u, entries=entries),
         settings,
         Sizes.checked(NAME, block_size, memory_budget),
     )
@@ -204,10 +204,9 @@ def linear_softmax_cross_entropy(
 
 
 @dataclasses.dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(OfLogits):
     """The losses of a block of logits, and the statistics of its rows if they are asked for."""
 
-    options: Options
     integers: bool  # whether labels are, and not distributions
     stats: bool
 
@@ -217,9 +216,9 @@ class CrossEntropy:
         return self.integers and not self.stats
 
     @property
-    def counts(self) -> bool:
-        """Whether it needs to know how many classes are admissible."""
-        return self.options.label_smoothing > 0
+    def no_tangent(self) -> Any:
+        """That of the statistics, whose derivatives are found apart from the loss."""
+        return LossStats(*[None] * len(LossStats._fields)) if self.stats else None  # type: ignore[arg-type]
 
     def without_stats(self) -> CrossEntropy:
         """The same losses alone."""
@@ -232,17 +231,18 @@ class CrossEntropy:
         options, labels = self.options, rows.labels
         mask = shared.classes if rows.entries is None else rows.entries
         keep = None if rows.keep is None else rows.keep[:, None]
-        x, _ = options.logits(logits[0], mask, 1)
+        x = self.seen(logits[0], shared, mask)
         given = mask, keep, shared.class_weights, classes, rows.admissible
         if self.integers:
-            labels = labels[:, None]
-            target = options.target(labels, x, *given)
+            target = options.target(labels[:, None], x, *given)
             losses = label_loss(x, *target, classes=classes, z_loss=options.z_loss)
         else:
             t = options.distribution(labels.astype(x.dtype), mask, *given[2:])
             losses = distribution_loss(x, t, keep, classes=classes, z_loss=options.z_loss)
-        stats = loss_stats(x, labels, keep, classes) if self.stats else None
-        return losses[:, 0], stats
+        if not self.stats:
+            return losses[:, 0], None
+        constant = lax.stop_gradient((x, labels))
+        return losses[:, 0], joined(*statistics(*constant, keep, classes))
 
 
 def _ignore_index(ignore_index: Any, labels: Array) -> int | None:

@@ -20,13 +20,14 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxsoftmax.ops.call import arguments, one_program
+from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Names
 from jaxsoftmax.ops.log_softmax import log_softmax_of
 from jaxsoftmax.ops.softmax import softmax_of
 
 from . import arguments as linear
 from .loss import linear_loss
-from .problem import Reduction, Rows, Settings, Shared, Sizes
+from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes
 from .product import product_dtype
 
 NAME = "linear_softmax_kl_divergence"
@@ -109,7 +110,7 @@ def linear_softmax_kl_divergence(
     linear.check_axis(NAME, axis_name)
     dtype = product_dtype(like.dtype, other.dtype)
     u = linear.row_weights(NAME, weights, like.shape[:-1], dtype)
-    settings = Settings(_Divergence(temperature, dtype), dtype, reduction, axis_name)
+    settings = Settings(_Divergence(Options(0.0, 0.0, None), temperature, dtype), dtype, reduction, axis_name)
     return linear_loss(
         Shared((w, v), (b, c)),
         Rows((f, g), weights=u),
@@ -119,25 +120,17 @@ def linear_softmax_kl_divergence(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Divergence:
+class _Divergence(OfLogits):
     """The divergences of a block of logits, of the student and of the teacher."""
 
-    temperature: float
     dtype: jax.typing.DTypeLike
-    can_tile: bool = False
-    counts: bool = False
-
-    def without_stats(self) -> _Divergence:
-        """It has none."""
-        return self
 
     def __call__(
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Array, None]:
         """The divergences (N,), or the shares of this device in them."""
-        del shared, rows
         t = jnp.asarray(self.temperature, self.dtype)
-        x, x_teacher = (z.astype(t.dtype) / t for z in logits)
+        x, x_teacher = (self.seen(z.astype(t.dtype), shared, None) for z in logits)
         log_p, log_q = (log_softmax_of(z, classes=classes)[0] for z in (x, x_teacher))
         q = softmax_of(x_teacher, classes=classes)
         # A class that the teacher rules out has no part, whatever the student thinks of it.
