@@ -28,7 +28,16 @@ from jaxsoftmax.autodiff.varying import varying_like
 from .devices.classes import Classes
 from .probabilities import Kept, probabilities
 from .row import NO_TANGENT, Row, xla
-from .row.exponentials import exponentials, exists, finite, is_class, pick, weighted, zero_where
+from .row.exponentials import (
+    exists,
+    exponentials,
+    finite,
+    is_class,
+    largest_exponential,
+    pick,
+    weighted,
+    zero_where,
+)
 from .row.label import nan_where
 
 Ask = Literal["logsumexp", "log_prob", "entropy", "rest"]
@@ -79,7 +88,7 @@ def _log_rest(kept: Kept, row: Row, picks: Array, classes: Classes) -> Array:
     """log(1 - κ), from κ where that is small, else from what is left."""
     rest = _Rest.of(kept, picks, classes)
     m, one = row.max, jnp.ones_like(row.max)
-    left = (finite(rest.max) - m) + jnp.log(rest.total) - row.excess
+    left = (rest.max - m) + jnp.log(rest.total / largest_exponential(rest.max)) - row.excess
     return jnp.where(rest.picked < one / 2, jnp.log1p(-rest.picked), left)
 
 
@@ -89,7 +98,7 @@ class _Rest(NamedTuple):
     is_picked: Array  # (N, C)
     x: Array  # logits, -inf at the picked
     max: Array
-    total: Array  # Σ exp(x - max)
+    total: Array  # Σ exp(x - M)
     picked: Array  # κ
 
     @classmethod
@@ -134,9 +143,7 @@ class _Saved(NamedTuple):
     others: Array  # 1 - p of the main class
 
 
-def _fwd(
-    x: Array, picks: Any, *, classes: Classes, ask: tuple[Ask, ...]
-) -> tuple[Any, _Saved]:
+def _fwd(x: Array, picks: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> tuple[Any, _Saved]:
     values, row = row_values(x, picks, classes=classes, ask=ask)
     kept = Kept(x, row.max, jnp.ones_like(row.total) / row.total)
     return (values, row), _Saved(kept, picks, row.main, row.others / row.total)
@@ -162,9 +169,7 @@ def _jvp(
     return values, NO_TANGENT
 
 
-def _vjp(
-    saved: _Saved, bar: Any, *, classes: Classes, ask: tuple[Ask, ...]
-) -> tuple[Array, None]:
+def _vjp(saved: _Saved, bar: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> tuple[Array, None]:
     kept, picks, *of_main = saved
     bars: RowValues = bar[0]
     p = probabilities(kept, classes)
@@ -189,7 +194,8 @@ def _sum(x: Array) -> Array:
 
 def _of_entropy(p: Array, kept: Kept, classes: Classes) -> Array:
     """p∘(ℓ + H)."""
-    far = scaled(kept.max - xla.at_most(kept.x, kept.max), p)
+    # An impossible class is infinitely far, which p = 0 makes nothing in the value alone.
+    far = p * zero_where(kept.x == -jnp.inf, kept.max - xla.at_most(kept.x, kept.max))
     return p * classes.sums(far)[0] - far
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,7 @@ def linear_softmax_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     logit_softcap: float | None = None,
+    temperature: float | Array = 1.0,
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
     return_stats: Literal[False] = False,
@@ -59,6 +60,7 @@ def linear_softmax_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     logit_softcap: float | None = None,
+    temperature: float | Array = 1.0,
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
     return_stats: Literal[True],
@@ -73,6 +75,7 @@ def linear_softmax_cross_entropy(
     "label_smoothing",
     "z_loss",
     "logit_softcap",
+    "temperature",
     "ignore_index",
     "return_stats",
     "axis_name",
@@ -91,6 +94,7 @@ def linear_softmax_cross_entropy(
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     logit_softcap: float | None = None,
+    temperature: float | Array = 1.0,
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
@@ -131,9 +135,12 @@ def linear_softmax_cross_entropy(
       label_smoothing: ε in [0, 1]; targets become (1 - ε) t + ε / (number of admissible classes).
       z_loss: λ >= 0, adds λ logsumexp(x)², which keeps the logits from drifting.
       logit_softcap: c > 0, replaces logits x by c tanh(x / c).
+      temperature: T > 0, divides the logits, after the soft-cap. A Python number is static; a
+        scalar array is differentiated as well.
       class_weights: `(C,)`, multiplies the (smoothed) target of each class.
       ignore_index: rows with this label do not count. For integer labels.
-      return_stats: also return the `LossStats` of the rows, from the same pass.
+      return_stats: also return the `LossStats` of the rows, from the same pass. A derivative of
+        theirs takes a pass of its own, where it is asked for.
       axis_name: inside `jax.shard_map`, the mesh axis (or several, as a tuple) that spreads the
         classes. `kernel`, `bias`, `class_weights`, `where` and target distributions are then those
         of the device; integer labels are numbers of all classes. The result is the same on all
@@ -179,23 +186,24 @@ def linear_softmax_cross_entropy(
         y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,))
     else:
         y = arguments.distribution_labels(NAME, labels, like)
-    ignored = _ignore_index(ignore_index, y)
+    ignored = linear.ignore_index(NAME, ignore_index, y)
     flat: Any = jax.ShapeDtypeStruct((1, like.shape[-1]), like.dtype)
     cw = arguments.class_weights(NAME, class_weights, flat, (1,))
     u = linear.row_weights(NAME, weights, like.shape[:-1], like.dtype)
-    shared_mask, entries = _masks(where, like)
+    shared_mask, entries = linear.masks(NAME, where, like)
+    static, moving = linear.temperature(NAME, temperature)
     linear.check_reduction(NAME, reduction)
     linear.check_axis(NAME, axis_name)
 
     settings = Settings(
-        losses=CrossEntropy(options, 1.0, integers, return_stats),
+        losses=CrossEntropy(options, static, integers, return_stats),
         dtype=like.dtype,
         reduction=reduction,
         axis_name=axis_name,
         ignore_index=ignored,
     )
     loss, stats = linear_loss(
-        Shared((w,), (b,), cw, shared_mask),
+        Shared((w,), (b,), cw, shared_mask, moving),
         Rows((f,), y, weights=u, entries=entries),
         settings,
         Sizes.checked(NAME, block_size, memory_budget),
@@ -243,23 +251,3 @@ class CrossEntropy(OfLogits):
             return losses[:, 0], None
         constant = lax.stop_gradient((x, labels))
         return losses[:, 0], joined(*statistics(*constant, keep, classes))
-
-
-def _ignore_index(ignore_index: Any, labels: Array) -> int | None:
-    index = arguments.ignore_index(NAME, ignore_index)
-    if index is not None and not arguments.are_classes(labels):
-        raise ValueError(
-            f"{NAME}: ignore_index goes with integer labels, got {labels.dtype} labels. "
-            "Give the rows to leave out the weight 0."
-        )
-    return index
-
-
-def _masks(where: Any, like: Any) -> tuple[Array | None, Array | None]:
-    """The mask of the classes (1, C), if all rows have the same, or that of the entries."""
-    shape = jnp.shape(where) if where is not None else ()
-    if where is not None and all(n == 1 for n in shape[:-1]):
-        where = jnp.asarray(where).reshape(shape[-1:])
-        shared = jax.ShapeDtypeStruct((1, like.shape[-1]), like.dtype)
-        return arguments.class_mask(NAME, where, cast(Array, shared)), None
-    return None, arguments.class_mask(NAME, where, like)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxsoftmax.ops.call import arguments, one_program
+from jaxsoftmax.ops.call import one_program
 from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Names
 from jaxsoftmax.ops.log_softmax import log_softmax_of
@@ -42,7 +42,7 @@ def linear_softmax_kl_divergence(
     bias: ArrayLike | None = None,
     teacher_bias: ArrayLike | None = None,
     *,
-    temperature: float = 1.0,
+    temperature: float | Array = 1.0,
     weights: ArrayLike | None = None,
     reduction: Reduction = "mean",
     axis_name: Names | None = None,
@@ -65,7 +65,8 @@ def linear_softmax_kl_divergence(
       teacher_kernel: `(E, C)`.
       bias: of the student, `(C,)`, or None. A class that is -inf here must be so for the teacher.
       teacher_bias: `(C,)`, or None.
-      temperature: T > 0, divides the logits of both.
+      temperature: T > 0, divides the logits of both. A Python number is static; a scalar array is
+        differentiated as well.
       weights: of the rows, broadcastable to `(...)`, or None for 1. A row of weight 0 adds 0 to
         everything; the derivative in its weight is its divergence.
       reduction: "mean" divides by the summed weight, and is 0 if there is none; "sum"; or "none".
@@ -103,16 +104,16 @@ def linear_softmax_kl_divergence(
             f"{NAME}: student and teacher must have logits of the same shape, got {like.shape} and "
             f"{other.shape}."
         )
-    temperature = arguments.number(
-        NAME, "temperature", temperature, lambda t: 0 < t < float("inf"), "positive and finite"
-    )
+    static, moving = linear.temperature(NAME, temperature)
     linear.check_reduction(NAME, reduction)
     linear.check_axis(NAME, axis_name)
     dtype = product_dtype(like.dtype, other.dtype)
     u = linear.row_weights(NAME, weights, like.shape[:-1], dtype)
-    settings = Settings(_Divergence(Options(0.0, 0.0, None), temperature, dtype), dtype, reduction, axis_name)
+    settings = Settings(
+        _Divergence(Options(0.0, 0.0, None), static, dtype), dtype, reduction, axis_name
+    )
     return linear_loss(
-        Shared((w, v), (b, c)),
+        Shared((w, v), (b, c), temperature=moving),
         Rows((f, g), weights=u),
         settings,
         Sizes.checked(NAME, block_size, memory_budget),
@@ -129,10 +130,16 @@ class _Divergence(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Array, None]:
         """The divergences (N,), or the shares of this device in them."""
-        t = jnp.asarray(self.temperature, self.dtype)
-        x, x_teacher = (self.seen(z.astype(t.dtype), shared, None) for z in logits)
+        x, x_teacher = (self.seen(z.astype(self.dtype), shared, None) for z in logits)
         log_p, log_q = (log_softmax_of(z, classes=classes)[0] for z in (x, x_teacher))
         q = softmax_of(x_teacher, classes=classes)
         # A class that the teacher rules out has no part, whatever the student thinks of it.
         difference = jnp.where(log_q == -jnp.inf, jnp.zeros_like(log_q), log_q - log_p)
-        return t * t * jnp.sum(q * difference, 1), None
+        return self.squared(shared) * jnp.sum(q * difference, 1), None
+
+    def squared(self, shared: Shared) -> Array:
+        """T²."""
+        t = jnp.asarray(self.temperature, self.dtype)
+        if shared.temperature is not None:
+            t = shared.temperature[0, 0].astype(self.dtype)
+        return t * t

@@ -102,8 +102,24 @@ def _counted(shared: Shared, rows: Rows, usable: Array | None, settings: Setting
         number = varying(number, settings.axes)
         alive = number > 0
         count = number.astype(settings.dtype)[:, None] if settings.losses.counts else None
-    keep = counted(rows.labels, settings.ignore_index, alive, usable)
+    index = settings.ignore_index
+    if index is not None and rows.labels.ndim > 1:
+        given = counted(rows.labels, index)
+        rows = _without_ignored(rows, given, settings.dtype)
+        any_given = None if given is None else jnp.any(given, 1)
+        index, alive = None, counted(rows.labels, None, alive, any_given)
+    keep = counted(rows.labels, index, alive, usable)
     return rows._replace(keep=keep, admissible=count)
+
+
+def _without_ignored(rows: Rows, given: Array | None, dtype: Any) -> Rows:
+    """The rows with no class, and the weight 0, where one of several labels is to be ignored."""
+    if given is None:  # no label can be that number
+        return rows
+    no_class = jnp.full_like(rows.labels, -1)
+    weights = rows.label_weights
+    weights = given.astype(dtype) if weights is None else weights * given.astype(weights.dtype)
+    return rows._replace(labels=jnp.where(given, rows.labels, no_class), label_weights=weights)
 
 
 def _usable(rows: Rows) -> Array | None:
