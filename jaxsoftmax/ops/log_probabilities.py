@@ -106,11 +106,10 @@ class _Rest(NamedTuple):
         """From the logits of a row and its picked classes."""
         is_picked = _at_classes(classes.own(picks, kept.x), jnp.ones_like(picks, bool), kept.x)
         x = jnp.where(is_picked, jnp.full_like(kept.x, -jnp.inf), kept.x)
-        constant = lax.stop_gradient(x)
-        m = finite(classes.max(constant))
+        m = finite(classes.max(lax.stop_gradient(x)))
         p = probabilities(kept, classes)
-        total, picked = classes.sums(exponentials(constant, m), zero_where(~is_picked, p))
-        return cls(is_picked, x, m, total, picked)
+        total, picked = classes.sums(exponentials(x, m), zero_where(~is_picked, p))
+        return cls(is_picked, x, m, lax.stop_gradient(total), picked)
 
 
 def _at_classes(own: Array, values: Array, like: Array) -> Array:
@@ -123,7 +122,9 @@ def _at_classes(own: Array, values: Array, like: Array) -> Array:
     nothing = varying_like(jnp.zeros(like.shape, values.dtype), (like, values, own))
     values = varying_like(values, nothing)
     at = nothing.at[rows, own]
-    return at.max(values, mode="drop") if values.dtype == bool else at.add(values, mode="drop")
+    add = at.max if values.dtype == bool else at.add
+    sums: Array = add(values, mode="drop")
+    return sums
 
 
 def _nan_of_none(x: Array, picks: Array, classes: Classes) -> Array:
@@ -145,8 +146,9 @@ class _Saved(NamedTuple):
 
 def _fwd(x: Array, picks: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> tuple[Any, _Saved]:
     values, row = row_values(x, picks, classes=classes, ask=ask)
-    kept = Kept(x, row.max, jnp.ones_like(row.total) / row.total)
-    return (values, row), _Saved(kept, picks, row.main, row.others / row.total)
+    known = lax.stop_gradient(row)
+    kept = Kept(x, known.max, jnp.ones_like(known.total) / known.total)
+    return (values, row), _Saved(kept, picks, known.main, known.others / known.total)
 
 
 def _jvp(

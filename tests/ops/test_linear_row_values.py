@@ -310,8 +310,10 @@ def test_rank_counts_as_top_k_does():
         (
             np.zeros(3, np.float32),
             TypeError,
-            "classes must be integers of shape (3,), got float32[3]. For class probabilities use "
-            "softmax_cross_entropy.",
+            (
+                "classes must be integers of shape (3,), got float32[3]. For class probabilities "
+                "use softmax_cross_entropy."
+            ),
         ),
     ],
 )
@@ -328,8 +330,10 @@ def test_errors(classes, error, message):
         (
             np.ones(3, np.float32),
             ValueError,
-            "temperature must be a scalar, got float32[3]. "
-            "Give rows of different temperatures to calls of their own.",
+            (
+                "temperature must be a scalar, got float32[3]. "
+                "Give rows of different temperatures to calls of their own."
+            ),
         ),
         (
             "warm",

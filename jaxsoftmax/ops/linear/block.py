@@ -73,7 +73,8 @@ class BlockGradients:
 
 
 def _cotangent(bar: Array, y: Array) -> Array:
-    return varying_like(bar, y).astype(y.dtype)
+    as_y: Array = varying_like(bar, y).astype(y.dtype)
+    return as_y
 
 
 def without_maps(shared: Shared, rows: Rows) -> tuple[Shared, Rows]:

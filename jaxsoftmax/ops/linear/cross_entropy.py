@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any, Literal, overload
 
 import jax
-import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 

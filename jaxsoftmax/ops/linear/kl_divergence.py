@@ -139,7 +139,6 @@ class _Divergence(OfLogits):
 
     def squared(self, shared: Shared) -> Array:
         """T²."""
-        t = jnp.asarray(self.temperature, self.dtype)
-        if shared.temperature is not None:
-            t = shared.temperature[0, 0].astype(self.dtype)
-        return t * t
+        t = self.temperature if shared.temperature is None else shared.temperature[0, 0]
+        squared: Array = jnp.square(jnp.asarray(t, self.dtype))
+        return squared

@@ -23,9 +23,8 @@ def with_derivatives(
     of_stats = settings._replace(
         losses=Statistics(losses.options, losses.temperature, discrete=False)
     )
-    smooth, discrete = (
-        kind(**{name: getattr(stats, name) for name in kind._fields}) for kind in (Smooth, Discrete)
-    )
+    smooth = Smooth(stats.logsumexp, stats.log_prob, stats.entropy)
+    discrete = Discrete(stats.prediction, stats.rank)
     return joined(_smooth(smooth, shared, rows, settings=of_stats, **how), discrete)
 
 
