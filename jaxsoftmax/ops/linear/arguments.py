@@ -122,3 +122,16 @@ def ignore_index(function: str, value: Any, labels: Array) -> int | None:
             "Give the rows to leave out the weight 0."
         )
     return index
+
+
+def sparse_labels(function: str, labels: Any, weights: Any, like: Any) -> tuple[Array, Array]:
+    """Several classes of each row, (..., K), and their weights."""
+    batch, shape = like.shape[:-1], jnp.shape(labels)
+    if len(shape) != len(batch) + 1 or shape[:-1] != batch or not arguments.are_classes(labels):
+        raise ValueError(
+            f"{function}: with label_weights, labels must be integers of the shape "
+            f"{(*batch, 'K')}, K classes of each row, got {jnp.result_type(labels)}{list(shape)}. "
+            "For one class of each row write labels[..., None]."
+        )
+    y = classes_of_rows(function, "labels", labels, like)
+    return y, arguments.weights(function, "label_weights", weights, shape).astype(like.dtype)

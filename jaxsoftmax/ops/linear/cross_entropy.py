@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal, overload
 
 import jax
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from jaxsoftmax.ops.call import arguments, one_program
 from jaxsoftmax.ops.call.options import Options
-from jaxsoftmax.ops.devices.classes import Classes, Names
-from jaxsoftmax.ops.distribution_loss import distribution_loss
-from jaxsoftmax.ops.label_loss import label_loss
+from jaxsoftmax.ops.devices.classes import Names
 
 from . import arguments as linear
+from .label_losses import CrossEntropy, SparseCrossEntropy
 from .loss import linear_loss
-from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes
-from .stats import LossStats, joined, statistics
+from .problem import Reduction, Rows, Settings, Shared, Sizes
+from .stats import LossStats
 
 NAME = "linear_softmax_cross_entropy"
 
@@ -30,6 +28,7 @@ def linear_softmax_cross_entropy(
     labels: ArrayLike,
     bias: ArrayLike | None = None,
     *,
+    label_weights: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: Reduction = "mean",
     where: ArrayLike | None = None,
@@ -53,6 +52,7 @@ def linear_softmax_cross_entropy(
     labels: ArrayLike,
     bias: ArrayLike | None = None,
     *,
+    label_weights: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: Reduction = "mean",
     where: ArrayLike | None = None,
@@ -87,6 +87,7 @@ def linear_softmax_cross_entropy(
     labels: ArrayLike,
     bias: ArrayLike | None = None,
     *,
+    label_weights: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: Reduction = "mean",
     where: ArrayLike | None = None,
@@ -123,8 +124,13 @@ def linear_softmax_cross_entropy(
       kernel: W `(D, C)`, floating point. Products are accumulated in float32.
       labels: integers in [0, C) of shape `(...)`, or target distributions `(..., C)`, which need
         not sum to 1 and are differentiated as well. An integer that is no class makes the
-        loss and the gradient of its row NaN.
+        loss and the gradient of its row NaN. With `label_weights` integers `(..., K)`, several
+        classes of each row.
       bias: b `(C,)`, or None.
+      label_weights: t `(..., K)`, or what broadcasts to it: the weights of K labels a row, the
+        loss is -Σ t_k log p at label k. That is the target distribution which has t_k there and 0
+        elsewhere: of a teacher that gives its likeliest classes, of several tokens to come, or of
+        sampled ones. It need not sum to 1, and is differentiated as well.
       weights: of the rows, broadcastable to `(...)`, or None for 1. A row of weight 0 adds 0 to
         everything, whatever its features; the derivative in its weight is its loss.
       reduction: "mean" divides by the summed weight of the rows that count, and is 0 if none does;
@@ -137,7 +143,8 @@ def linear_softmax_cross_entropy(
       temperature: T > 0, divides the logits, after the soft-cap. A Python number is static; a
         scalar array is differentiated as well.
       class_weights: `(C,)`, multiplies the (smoothed) target of each class.
-      ignore_index: rows with this label do not count. For integer labels.
+      ignore_index: rows with this label do not count. For integer labels; of several labels those
+        do not count that are this one.
       return_stats: also return the `LossStats` of the rows, from the same pass. A derivative of
         theirs takes a pass of its own, where it is asked for.
       axis_name: inside `jax.shard_map`, the mesh axis (or several, as a tuple) that spreads the
@@ -180,8 +187,11 @@ def linear_softmax_cross_entropy(
     """
     f, w, b, like = linear.operands(NAME, features, kernel, bias)
     options = Options.checked(NAME, label_smoothing, z_loss, logit_softcap)
+    t = None
     integers = arguments.are_classes(labels)
-    if integers:
+    if label_weights is not None:
+        y, t = linear.sparse_labels(NAME, labels, label_weights, like)
+    elif integers:
         y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,))
     else:
         y = arguments.distribution_labels(NAME, labels, like)
@@ -195,7 +205,9 @@ def linear_softmax_cross_entropy(
     linear.check_axis(NAME, axis_name)
 
     settings = Settings(
-        losses=CrossEntropy(options, static, integers, return_stats),
+        losses=(CrossEntropy if t is None else SparseCrossEntropy)(
+            options, static, integers, return_stats
+        ),
         dtype=like.dtype,
         reduction=reduction,
         axis_name=axis_name,
@@ -203,50 +215,8 @@ def linear_softmax_cross_entropy(
     )
     loss, stats = linear_loss(
         Shared((w,), (b,), cw, shared_mask, moving),
-        Rows((f,), y, weights=u, entries=entries),
+        Rows((f,), y, t, weights=u, entries=entries),
         settings,
         Sizes.checked(NAME, block_size, memory_budget),
     )
     return (loss, stats) if return_stats else loss
-
-
-@dataclasses.dataclass(frozen=True)
-class CrossEntropy(OfLogits):
-    """The losses of a block of logits, and the statistics of its rows if they are asked for."""
-
-    integers: bool  # whether labels are, and not distributions
-    stats: bool
-
-    @property
-    def can_tile(self) -> bool:
-        """Whether the loss can be had of some classes at a time."""
-        return self.integers and not self.stats
-
-    @property
-    def no_tangent(self) -> Any:
-        """That of the statistics, whose derivatives are found apart from the loss."""
-        return LossStats(*[None] * len(LossStats._fields)) if self.stats else None  # type: ignore[arg-type]
-
-    def without_stats(self) -> CrossEntropy:
-        """The same losses alone."""
-        return dataclasses.replace(self, stats=False)
-
-    def __call__(
-        self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
-    ) -> tuple[Array, LossStats | None]:
-        """The losses (N,), or the shares of this device in them; and the statistics."""
-        options, labels = self.options, rows.labels
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = self.seen(logits[0], shared, mask)
-        given = mask, keep, shared.class_weights, classes, rows.admissible
-        if self.integers:
-            target = options.target(labels[:, None], x, *given)
-            losses = label_loss(x, *target, classes=classes, z_loss=options.z_loss)
-        else:
-            t = options.distribution(labels.astype(x.dtype), mask, *given[2:])
-            losses = distribution_loss(x, t, keep, classes=classes, z_loss=options.z_loss)
-        if not self.stats:
-            return losses[:, 0], None
-        constant = lax.stop_gradient((x, labels))
-        return losses[:, 0], joined(*statistics(*constant, keep, classes))

@@ -118,7 +118,8 @@ def _without_ignored(rows: Rows, given: Array | None, dtype: Any) -> Rows:
         return rows
     no_class = jnp.full_like(rows.labels, -1)
     weights = rows.label_weights
-    weights = given.astype(dtype) if weights is None else weights * given.astype(weights.dtype)
+    weights = jnp.ones(given.shape, dtype) if weights is None else weights
+    weights = jnp.where(given, weights, jnp.zeros_like(weights))
     return rows._replace(labels=jnp.where(given, rows.labels, no_class), label_weights=weights)
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxsoftmax.autodiff import scaled
 from jaxsoftmax.ops.call import arguments
 from jaxsoftmax.ops.devices.classes import Classes
 from jaxsoftmax.ops.distribution_loss import distribution_loss
@@ -29,7 +30,7 @@ class LossStats(NamedTuple):
     logsumexp: Array
     """s = log Σ exp x."""
     log_prob: Array
-    """log p of the label; of a target distribution t, Σ t log p."""
+    """log p of the label; of a target distribution, or of several labels, Σ t log p."""
     prediction: Array
     """The most probable class, int32; the first of several."""
     entropy: Array
@@ -37,7 +38,8 @@ class LossStats(NamedTuple):
     rank: Array
     """How many classes come before the label, int32: those more probable, and of the equally
     probable those with a lower number. It is among the first k if rank < k. Of a target
-    distribution the label is its likeliest class; of a label that is no class it is C."""
+    distribution, or of several labels, the label is that of the largest weight; of a label that is
+    no class the rank is C."""
 
 
 class Smooth(NamedTuple):
@@ -86,29 +88,32 @@ class Statistics(OfLogits):
         """The statistics, or the shares of this device in them."""
         mask = shared.classes if rows.entries is None else rows.entries
         keep = None if rows.keep is None else rows.keep[:, None]
-        smooth, discrete = statistics(
-            self.seen(logits[0], shared, mask), rows.labels, keep, classes
-        )
+        x = self.seen(logits[0], shared, mask)
+        smooth, discrete = statistics(x, rows.labels, rows.label_weights, keep, classes)
         return smooth, discrete if self.discrete else None
 
 
 def statistics(
-    x: Array, labels: Array, keep: Array | None, classes: Classes
+    x: Array, labels: Array, weights: Array | None, keep: Array | None, classes: Classes
 ) -> tuple[Smooth, Discrete]:
     """The statistics of canonical logits (N, C), or the shares of this device in them.
 
     Args:
       x: logits in float32 or wider.
-      labels: integers (N,) or distributions (N, C).
+      labels: integers (N,), distributions (N, C), or integers (N, K).
+      weights: of these K, or None.
       keep: boolean (N, 1), or None.
       classes: where the classes are.
     """
     x = xla.stored(zero_where_dropped(x, keep))
     ask: tuple[Ask, ...] = ("logsumexp", "entropy")
     if arguments.are_classes(labels):
-        y = labels[:, None]
-        values, row = row_values(x, y, classes=classes, ask=(*ask, "log_prob"))
-        log_prob = values.log_prob
+        picks = labels[:, None] if weights is None else labels
+        values, row = row_values(x, picks, classes=classes, ask=(*ask, "log_prob"))
+        y, log_prob = picks, values.log_prob
+        if weights is not None:
+            log_prob = jnp.sum(scaled(log_prob, weights.astype(x.dtype)), 1, keepdims=True)
+            y = pick(picks, jnp.argmax(weights, 1, keepdims=True), 1)
     else:
         t = labels.astype(x.dtype)
         values, row = row_values(x, None, classes=classes, ask=ask)
