@@ -15,6 +15,7 @@ PUBLIC = {
     "custom_rules",
     "linear_log_softmax",
     "linear_softmax_cross_entropy",
+    "linear_softmax_js_divergence",
     "linear_softmax_kl_divergence",
     "linear_softmax_stats",
     "log_softmax",

@@ -144,9 +144,7 @@ def _log_mixture(d: Array, beta: float) -> Array:
     near = jnp.abs(d) < 1
     b = jnp.asarray(beta, d.dtype)
     small = jnp.log1p(b * jnp.expm1(zero_where(~near, d)))
-    with np.errstate(divide="ignore"):
-        parts = (jnp.asarray(np.log(share), d.dtype) for share in (1 - beta, beta))
-    one, other = parts
+    one, other = (jnp.log(jnp.asarray(share, d.dtype)) for share in (1 - beta, beta))
     return -jnp.where(near, small, jnp.logaddexp(one, other + d))
 
 
@@ -170,9 +168,7 @@ def _centred(p: Array, a: Array, classes: Classes) -> Array:
     return jacobian_product(p, zero_where(p == 0, a), classes)
 
 
-def _textbook(
-    value: Any, x: Array, x_other: Array, *, classes: Classes, beta: float | None
-) -> Any:
+def _textbook(value: Any, x: Array, x_other: Array, *, classes: Classes, beta: float | None) -> Any:
     """L, and both gradients, to be differentiated."""
     _, _, _, of, of_other = value
     loss = divergence(x, x_other, classes=classes, beta=beta)
@@ -189,9 +185,7 @@ def _textbook(
 
 
 @differentiates_as(_textbook, given_value=True)
-def _value_and_gradients(
-    x: Array, x_other: Array, *, classes: Classes, beta: float | None
-) -> Any:
+def _value_and_gradients(x: Array, x_other: Array, *, classes: Classes, beta: float | None) -> Any:
     """L, g and g', and what is known of the rows."""
     two = _Two.of(x, x_other, classes)
     g, g_other = _accurate(two, beta, classes)
