@@ -3,8 +3,11 @@
 from .autodiff import custom_rules as custom_rules
 from .ops import LossStats as LossStats
 from .ops import cross_entropy as cross_entropy
+from .ops import linear_log_softmax as linear_log_softmax
 from .ops import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from .ops import linear_softmax_js_divergence as linear_softmax_js_divergence
 from .ops import linear_softmax_kl_divergence as linear_softmax_kl_divergence
+from .ops import linear_softmax_stats as linear_softmax_stats
 from .ops import log_softmax as log_softmax
 from .ops import logsumexp as logsumexp
 from .ops import softmax as softmax

@@ -6,8 +6,11 @@ from .cross_entropy import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
 from .linear import LossStats as LossStats
+from .linear import linear_log_softmax as linear_log_softmax
 from .linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
+from .linear import linear_softmax_js_divergence as linear_softmax_js_divergence
 from .linear import linear_softmax_kl_divergence as linear_softmax_kl_divergence
+from .linear import linear_softmax_stats as linear_softmax_stats
 from .log_softmax import log_softmax as log_softmax
 from .logsumexp import logsumexp as logsumexp
 from .softmax import softmax as softmax

@@ -259,8 +259,9 @@ def test_statistics_come_with_the_loss(reduction, distributions):
         jnp.sum(t * log_p, -1),
         jnp.argmax(logits, -1).astype(jnp.float32),
         -jnp.sum(jnp.exp(log_p) * log_p, -1),
+        jnp.argsort(jnp.argsort(-logits, -1), -1)[jnp.arange(len(labels)), labels] * 1.0,
     )
-    left_out = (0, 0, -1, 0)
+    left_out = (0, 0, -1, 0, -1)
     gradient, stats = jax.jacrev(loss, has_aux=True)(kernel)
     for statistic, right, other in zip(stats, expected, left_out, strict=True):
         np.testing.assert_allclose(statistic, right.at[3].set(other), rtol=2e-6)

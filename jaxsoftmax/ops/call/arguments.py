@@ -135,27 +135,33 @@ def are_classes(labels: Any) -> bool:
 
 
 def integer_labels(
-    function: str, labels: Any, x: Array, class_axes: Axes, *, what: str = "logits"
+    function: str,
+    labels: Any,
+    x: Array,
+    class_axes: Axes,
+    *,
+    what: str = "logits",
+    name: str = "labels",
 ) -> Array:
     """Class labels of the batch shape of `x`."""
-    _refuse_wide_labels(function, labels)
-    array = _array(function, "labels", labels)
+    _refuse_wide_labels(function, labels, name)
+    array = _array(function, name, labels)
     batch = tuple(n for i, n in enumerate(x.shape) if i not in class_axes)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(
-            f"{function}: labels must be integers of shape {batch}, got {_kind(array)}. "
+            f"{function}: {name} must be integers of shape {batch}, got {_kind(array)}. "
             "For class probabilities use softmax_cross_entropy."
         )
     if array.shape != batch:
         raise ValueError(
-            f"{function}: labels must have the shape {batch}, which is the shape {x.shape} of the "
+            f"{function}: {name} must have the shape {batch}, which is the shape {x.shape} of the "
             f"{what} without the class axis, got {_kind(array)}."
         )
     # Room for comparing with every class, and for telling a negative label from a large one.
     return array if array.dtype.itemsize >= 4 else array.astype(jnp.int32)
 
 
-def _refuse_wide_labels(function: str, labels: Any) -> None:
+def _refuse_wide_labels(function: str, labels: Any, name: str) -> None:
     """JAX would cut 64-bit labels to 32 bits without a word, and a wrong class would be right."""
     if not isinstance(labels, (np.ndarray, np.generic, int)):
         return
@@ -169,7 +175,7 @@ def _refuse_wide_labels(function: str, labels: Any) -> None:
         outside = (given > limits.max) | (given < limits.min)
         index = tuple(int(i) for i in np.argwhere(outside)[0])
         where = f" at index {index}" if given.ndim else ""
-        raise ValueError(f"{function}: labels must fit {limits.dtype}, got {given[index]}{where}.")
+        raise ValueError(f"{function}: {name} must fit {limits.dtype}, got {given[index]}{where}.")
 
 
 def distribution_labels(function: str, labels: Any, x: Array, *, what: str = "logits") -> Array:

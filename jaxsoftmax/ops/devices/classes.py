@@ -177,7 +177,8 @@ class Spread:
 
     def argmax(self, x: Array, m: Array) -> Array:
         """The first class that attains the maximum, on the first device that has one."""
-        own = jnp.argmax(x, 1, keepdims=True) + lax.axis_index(self.names) * x.shape[1]
+        own = jnp.argmax(x, 1, keepdims=True)
+        own = own + (lax.axis_index(self.names) * x.shape[1]).astype(own.dtype)
         first: Array = lax.pmin(jnp.where(row_max(x, 1) >= m, own, self.number(x)), self.names)
         return first
 

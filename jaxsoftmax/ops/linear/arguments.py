@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxsoftmax.ops.call import arguments
@@ -70,3 +72,66 @@ def check_axis(function: str, axis_name: Any) -> None:
             f"{function}: axis_name must be a mesh axis of a surrounding jax.shard_map, got "
             f"{axis_name!r}. Outside of shard_map leave it out: the arrays say where they are."
         ) from error
+
+
+def masks(function: str, where: Any, like: Any) -> tuple[Array | None, Array | None]:
+    """The mask of the classes (1, C), if all rows have the same, or that of the entries."""
+    shape = jnp.shape(where) if where is not None else ()
+    if where is not None and all(n == 1 for n in shape[:-1]):
+        where = jnp.asarray(where).reshape(shape[-1:])
+        shared = jax.ShapeDtypeStruct((1, like.shape[-1]), like.dtype)
+        return arguments.class_mask(function, where, cast(Array, shared)), None
+    return None, arguments.class_mask(function, where, like)
+
+
+def temperature(function: str, value: Any) -> tuple[float, Array | None]:
+    """The temperature as a number, which is static, or as an array (1, 1) and the number 1."""
+    if isinstance(value, (Array, np.ndarray)):
+        array = arguments.floating_loss(function, "temperature", value)
+        if array.shape != ():
+            raise ValueError(
+                f"{function}: temperature must be a scalar, got {array.dtype}{list(array.shape)}. "
+                "Give rows of different temperatures to calls of their own."
+            )
+        return 1.0, array.reshape(1, 1)
+    number = arguments.number(
+        function, "temperature", value, lambda t: 0 < t < float("inf"), "positive and finite"
+    )
+    return number, None
+
+
+def classes_of_rows(function: str, name: str, value: Any, like: Any) -> Array:
+    """One class a row (...), or several (..., K), as (..., K)."""
+    batch, shape = like.shape[:-1], jnp.shape(value)
+    if len(shape) not in (len(batch), len(batch) + 1) or shape[: len(batch)] != batch:
+        raise ValueError(
+            f"{function}: {name} must have the shape {batch}, or {(*batch, 'K')} with K classes of "
+            f"each row, got {shape}."
+        )
+    flat: Any = jax.ShapeDtypeStruct((*shape, like.shape[-1]), like.dtype)
+    y = arguments.integer_labels(function, value, flat, (len(shape),), name=name)
+    return y if len(shape) > len(batch) else y[..., None]
+
+
+def ignore_index(function: str, value: Any, labels: Array) -> int | None:
+    """The label of rows to leave out, or None."""
+    index = arguments.ignore_index(function, value)
+    if index is not None and not arguments.are_classes(labels):
+        raise ValueError(
+            f"{function}: ignore_index goes with integer labels, got {labels.dtype} labels. "
+            "Give the rows to leave out the weight 0."
+        )
+    return index
+
+
+def sparse_labels(function: str, labels: Any, weights: Any, like: Any) -> tuple[Array, Array]:
+    """Several classes of each row, (..., K), and their weights."""
+    batch, shape = like.shape[:-1], jnp.shape(labels)
+    if len(shape) != len(batch) + 1 or shape[:-1] != batch or not arguments.are_classes(labels):
+        raise ValueError(
+            f"{function}: with label_weights, labels must be integers of the shape "
+            f"{(*batch, 'K')}, K classes of each row, got {jnp.result_type(labels)}{list(shape)}. "
+            "For one class of each row write labels[..., None]."
+        )
+    y = classes_of_rows(function, "labels", labels, like)
+    return y, arguments.weights(function, "label_weights", weights, shape).astype(like.dtype)

@@ -1,4 +1,4 @@
-"""One block of rows of a linear loss: its losses, and its gradients.
+"""One block of rows: their values, and the gradients.
 
 The notation is that of `rules`.
 """
@@ -19,54 +19,62 @@ from .problem import Rows, Settings, Shared
 from .product import product, product_dtype
 from .stream import moving_leaves
 
-# Losses (N,), and the statistics of the rows if the loss gives them.
-Losses = tuple[Array, Any]
+# The values of the rows, a tree of (N,) or (N, K), and what they tell besides or None.
+Results = tuple[Any, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockLosses:
-    """A block of rows -> its losses."""
+class BlockValues:
+    """A block of rows -> its values."""
 
     settings: Settings
 
-    def __call__(self, shared: Shared, rows: Rows) -> tuple[None, Losses]:
-        """No sums, and the losses."""
+    def __call__(self, shared: Shared, rows: Rows) -> tuple[None, Results]:
+        """No sums, and the values."""
         logits = tuple(map(linear_logits, kept(rows), shared.kernels, shared.biases))
         return None, self.settings.of_logits(logits, shared, rows)
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockGradients:
-    """A block of rows -> its losses, and the gradient of Σ u L in what is asked for."""
+    """A block of rows with cotangents ȳ -> y, and the gradient of Σ ⟨ȳ, y⟩ in what is asked for."""
 
     settings: Settings
     asked: tuple[Shared, Rows]
 
-    def __call__(self, shared: Shared, rows: Rows) -> tuple[Shared, tuple[Losses, Rows]]:
+    def __call__(
+        self, shared: Shared, rows_and_bars: tuple[Rows, Any]
+    ) -> tuple[Shared, tuple[Results, Rows]]:
         """The gradients in what rows share, which add up, and those in what each has."""
-        weights, features = rows.weights, kept(rows)
+        rows, y_bars = rows_and_bars
+        features = kept(rows)
         logits = tuple(map(linear_logits, features, shared.kernels, shared.biases))
-        # What the loss depends on besides the logits: target distributions and class weights.
+        # What the values depend on besides the logits.
         asked = without_maps(*self.asked)
         others, of_others = moving_leaves(without_maps(shared, rows), asked, lambda *others: others)
 
-        def losses(logits: Any, *others: Any) -> Losses:
+        def values(logits: Any, *others: Any) -> Results:
             return self.settings.of_logits(logits, *of_others(*others))
 
-        loss, back, stats = jax.vjp(losses, logits, *others, has_aux=True)
-        gs, *bars = back(varying_like(weights, loss).astype(loss.dtype))
+        y, back, stats = jax.vjp(values, logits, *others, has_aux=True)
+        gs, *bars = back(jax.tree.map(_cotangent, y_bars, y))
         shared_bar, rows_bar = in_place(asked, bars)
         maps = map(linear_bars, gs, features, shared.kernels, self.asked_maps())
         f_bars, w_bars, b_bars = zip(*maps, strict=True)
         return (
             shared_bar._replace(kernels=w_bars, biases=b_bars),
-            ((loss, stats), rows_bar._replace(features=f_bars)),
+            ((y, stats), rows_bar._replace(features=f_bars)),
         )
 
     def asked_maps(self) -> list[tuple[Any, Any, Any]]:
         """Of each map: are gradients asked for in its features, kernel and bias?"""
         shared, rows = self.asked
         return list(zip(rows.features, shared.kernels, shared.biases, strict=True))
+
+
+def _cotangent(bar: Array, y: Array) -> Array:
+    as_y: Array = varying_like(bar, y).astype(y.dtype)
+    return as_y
 
 
 def without_maps(shared: Shared, rows: Rows) -> tuple[Shared, Rows]:

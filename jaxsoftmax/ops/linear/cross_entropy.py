@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Literal, cast, overload
+from typing import Any, Literal, overload
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
 from jaxsoftmax.ops.call import arguments, one_program
 from jaxsoftmax.ops.call.options import Options
-from jaxsoftmax.ops.devices.classes import Classes, Names
-from jaxsoftmax.ops.distribution_loss import distribution_loss
-from jaxsoftmax.ops.label_loss import label_loss
+from jaxsoftmax.ops.devices.classes import Names
 
 from . import arguments as linear
+from .label_losses import CrossEntropy, SparseCrossEntropy
 from .loss import linear_loss
 from .problem import Reduction, Rows, Settings, Shared, Sizes
-from .stats import LossStats, loss_stats
+from .stats import LossStats
 
 NAME = "linear_softmax_cross_entropy"
 
@@ -31,12 +28,14 @@ def linear_softmax_cross_entropy(
     labels: ArrayLike,
     bias: ArrayLike | None = None,
     *,
+    label_weights: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: Reduction = "mean",
     where: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     logit_softcap: float | None = None,
+    temperature: float | Array = 1.0,
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
     return_stats: Literal[False] = False,
@@ -53,12 +52,14 @@ def linear_softmax_cross_entropy(
     labels: ArrayLike,
     bias: ArrayLike | None = None,
     *,
+    label_weights: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: Reduction = "mean",
     where: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     logit_softcap: float | None = None,
+    temperature: float | Array = 1.0,
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
     return_stats: Literal[True],
@@ -73,6 +74,7 @@ def linear_softmax_cross_entropy(
     "label_smoothing",
     "z_loss",
     "logit_softcap",
+    "temperature",
     "ignore_index",
     "return_stats",
     "axis_name",
@@ -85,12 +87,14 @@ def linear_softmax_cross_entropy(
     labels: ArrayLike,
     bias: ArrayLike | None = None,
     *,
+    label_weights: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     reduction: Reduction = "mean",
     where: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     z_loss: float = 0.0,
     logit_softcap: float | None = None,
+    temperature: float | Array = 1.0,
     class_weights: ArrayLike | None = None,
     ignore_index: int | None = None,
     return_stats: bool = False,
@@ -120,8 +124,13 @@ def linear_softmax_cross_entropy(
       kernel: W `(D, C)`, floating point. Products are accumulated in float32.
       labels: integers in [0, C) of shape `(...)`, or target distributions `(..., C)`, which need
         not sum to 1 and are differentiated as well. An integer that is no class makes the
-        loss and the gradient of its row NaN.
+        loss and the gradient of its row NaN. With `label_weights` integers `(..., K)`, several
+        classes of each row.
       bias: b `(C,)`, or None.
+      label_weights: t `(..., K)`, or what broadcasts to it: the weights of K labels a row, the
+        loss is -Σ t_k log p at label k. That is the target distribution which has t_k there and 0
+        elsewhere: of a teacher that gives its likeliest classes, of several tokens to come, or of
+        sampled ones. It need not sum to 1, and is differentiated as well.
       weights: of the rows, broadcastable to `(...)`, or None for 1. A row of weight 0 adds 0 to
         everything, whatever its features; the derivative in its weight is its loss.
       reduction: "mean" divides by the summed weight of the rows that count, and is 0 if none does;
@@ -131,9 +140,13 @@ def linear_softmax_cross_entropy(
       label_smoothing: ε in [0, 1]; targets become (1 - ε) t + ε / (number of admissible classes).
       z_loss: λ >= 0, adds λ logsumexp(x)², which keeps the logits from drifting.
       logit_softcap: c > 0, replaces logits x by c tanh(x / c).
+      temperature: T > 0, divides the logits, after the soft-cap. A Python number is static; a
+        scalar array is differentiated as well.
       class_weights: `(C,)`, multiplies the (smoothed) target of each class.
-      ignore_index: rows with this label do not count. For integer labels.
-      return_stats: also return the `LossStats` of the rows, from the same pass.
+      ignore_index: rows with this label do not count. For integer labels; of several labels those
+        do not count that are this one.
+      return_stats: also return the `LossStats` of the rows, from the same pass. A derivative of
+        theirs takes a pass of its own, where it is asked for.
       axis_name: inside `jax.shard_map`, the mesh axis (or several, as a tuple) that spreads the
         classes. `kernel`, `bias`, `class_weights`, `where` and target distributions are then those
         of the device; integer labels are numbers of all classes. The result is the same on all
@@ -174,92 +187,36 @@ def linear_softmax_cross_entropy(
     """
     f, w, b, like = linear.operands(NAME, features, kernel, bias)
     options = Options.checked(NAME, label_smoothing, z_loss, logit_softcap)
+    t = None
     integers = arguments.are_classes(labels)
-    if integers:
+    if label_weights is not None:
+        y, t = linear.sparse_labels(NAME, labels, label_weights, like)
+    elif integers:
         y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,))
     else:
         y = arguments.distribution_labels(NAME, labels, like)
-    ignored = _ignore_index(ignore_index, y)
+    ignored = linear.ignore_index(NAME, ignore_index, y)
     flat: Any = jax.ShapeDtypeStruct((1, like.shape[-1]), like.dtype)
     cw = arguments.class_weights(NAME, class_weights, flat, (1,))
     u = linear.row_weights(NAME, weights, like.shape[:-1], like.dtype)
-    shared_mask, entries = _masks(where, like)
+    shared_mask, entries = linear.masks(NAME, where, like)
+    static, moving = linear.temperature(NAME, temperature)
     linear.check_reduction(NAME, reduction)
     linear.check_axis(NAME, axis_name)
 
     settings = Settings(
-        losses=CrossEntropy(options, integers, return_stats),
+        losses=(CrossEntropy if t is None else SparseCrossEntropy)(
+            options, static, integers, return_stats
+        ),
         dtype=like.dtype,
         reduction=reduction,
         axis_name=axis_name,
         ignore_index=ignored,
     )
     loss, stats = linear_loss(
-        Shared((w,), (b,), cw, shared_mask),
-        Rows((f,), y, u, entries),
+        Shared((w,), (b,), cw, shared_mask, moving),
+        Rows((f,), y, t, weights=u, entries=entries),
         settings,
         Sizes.checked(NAME, block_size, memory_budget),
     )
     return (loss, stats) if return_stats else loss
-
-
-@dataclasses.dataclass(frozen=True)
-class CrossEntropy:
-    """The losses of a block of logits, and the statistics of its rows if they are asked for."""
-
-    options: Options
-    integers: bool  # whether labels are, and not distributions
-    stats: bool
-
-    @property
-    def can_tile(self) -> bool:
-        """Whether the loss can be had of some classes at a time."""
-        return self.integers and not self.stats
-
-    @property
-    def counts(self) -> bool:
-        """Whether it needs to know how many classes are admissible."""
-        return self.options.label_smoothing > 0
-
-    def without_stats(self) -> CrossEntropy:
-        """The same losses alone."""
-        return dataclasses.replace(self, stats=False)
-
-    def __call__(
-        self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
-    ) -> tuple[Array, LossStats | None]:
-        """The losses (N,), or the shares of this device in them; and the statistics."""
-        options, labels = self.options, rows.labels
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x, _ = options.logits(logits[0], mask, 1)
-        given = mask, keep, shared.class_weights, classes, rows.admissible
-        if self.integers:
-            labels = labels[:, None]
-            target = options.target(labels, x, *given)
-            losses = label_loss(x, *target, classes=classes, z_loss=options.z_loss)
-        else:
-            t = options.distribution(labels.astype(x.dtype), mask, *given[2:])
-            losses = distribution_loss(x, t, keep, classes=classes, z_loss=options.z_loss)
-        stats = loss_stats(x, labels, keep, classes) if self.stats else None
-        return losses[:, 0], stats
-
-
-def _ignore_index(ignore_index: Any, labels: Array) -> int | None:
-    index = arguments.ignore_index(NAME, ignore_index)
-    if index is not None and not arguments.are_classes(labels):
-        raise ValueError(
-            f"{NAME}: ignore_index goes with integer labels, got {labels.dtype} labels. "
-            "Give the rows to leave out the weight 0."
-        )
-    return index
-
-
-def _masks(where: Any, like: Any) -> tuple[Array | None, Array | None]:
-    """The mask of the classes (1, C), if all rows have the same, or that of the entries."""
-    shape = jnp.shape(where) if where is not None else ()
-    if where is not None and all(n == 1 for n in shape[:-1]):
-        where = jnp.asarray(where).reshape(shape[-1:])
-        shared = jax.ShapeDtypeStruct((1, like.shape[-1]), like.dtype)
-        return arguments.class_mask(NAME, where, cast(Array, shared)), None
-    return None, arguments.class_mask(NAME, where, like)

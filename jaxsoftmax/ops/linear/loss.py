@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,12 +19,13 @@ from jaxsoftmax.ops.devices import mesh
 from jaxsoftmax.ops.row.label import nan_where
 
 from .problem import Rows, Settings, Shared, Sizes, axes_of
-from .rules import row_losses, total_loss
-from .stats import of_those
+from .rules import row_values, total_loss
+from .stats import LossStats, without
+from .with_derivatives import with_derivatives
 
 
-def linear_loss(shared: Shared, rows: Rows, settings: Settings, sizes: Sizes) -> tuple[Array, Any]:
-    """The loss, and the statistics of the rows if they are asked for."""
+def linear_loss(shared: Shared, rows: Rows, settings: Settings, sizes: Sizes) -> tuple[Any, Any]:
+    """The loss, or the values of the rows; and what the rows tell besides."""
     batch, classes = rows.features[0].shape[:-1], shared.kernels[0].shape[1]
     arrays, axes = (shared, rows), axes_of(shared, rows)
     place = mesh.layout(arrays, axes, batch, classes, spread=settings.axis_name is None)
@@ -35,23 +37,27 @@ def linear_loss(shared: Shared, rows: Rows, settings: Settings, sizes: Sizes) ->
     of_rows = place.spec((mesh.ROWS,))
     out_specs = of_rows if settings.reduction == "none" else PartitionSpec(), of_rows
 
-    def local(arrays: tuple[Shared, Rows]) -> tuple[Array, Any]:
+    def local(arrays: tuple[Shared, Rows]) -> tuple[Any, Any]:
         return _on_this_device(*arrays, here, sizes)
 
-    loss: tuple[Array, Any] = mesh.on_each_device(local, arrays, axes, place, out_specs)
+    loss: tuple[Any, Any] = mesh.on_each_device(local, arrays, axes, place, out_specs)
     return loss
 
 
 def _on_this_device(
     shared: Shared, rows: Rows, settings: Settings, sizes: Sizes
-) -> tuple[Array, Any]:
-    """The loss of what this device has, with what it shares with others added up."""
+) -> tuple[Any, Any]:
+    """The same of what this device has, with what it shares with others added up."""
     batch, classes = rows.features[0].shape[:-1], shared.kernels[0].shape[1]
     number, maps = math.prod(batch), len(shared.kernels)
     rows = jax.tree.map(lambda a: a.reshape(number, *a.shape[len(batch) :]), rows)
     shared, rows = varying((shared, rows), settings.axes)
-    usable, given = _usable(rows), rows.weights
+    given, weighed = rows.weights, settings.losses.weighed
+    counts = None if given is None else given != 0
+    usable = _usable(rows) if weighed else counts
     rows = _counted(shared, rows, usable, settings)
+    if not weighed:
+        rows = rows._replace(weights=None)
     may_tile = settings.axis_name is None and not mesh.is_automatic(
         *jax.tree.leaves((shared, rows))
     )
@@ -60,22 +66,31 @@ def _on_this_device(
         "size": sizes.rows(number, maps * classes * jnp.dtype(settings.dtype).itemsize),
         "tile": sizes.tile(number, classes, settings.dtype) if may_tile else None,
     }
+    nothing = _zero(usable, given) if weighed and usable is not None else None
+
+    def of_batch(values: Any) -> Any:
+        whole = _whole(values, settings.axis_name)
+        return jax.tree.map(lambda y: y.reshape(*batch, *y.shape[1:]), whole)
+
     if settings.reduction == "none":
-        losses, stats = row_losses(shared, rows, **how)
-        if usable is not None:
-            losses = losses + _zero(usable, given)
-        loss = _whole(losses, settings.axis_name).reshape(batch)
+        values, others = row_values(shared, rows, **how)
+        values = values if nothing is None else jax.tree.map(_plus(nothing), values)
+        values = of_batch(values)
     else:
-        rows = rows._replace(weights=_shares(rows, number, settings))
-        total, stats = total_loss(shared, rows, **how)
-        if usable is not None:
-            total = total + jnp.sum(_zero(usable, given))
-        loss = _whole(total, settings.axes)
-    if stats is not None:
-        counts = counted(rows.labels, None, rows.keep, None if given is None else given != 0)
-        stats = stats if counts is None else of_those(stats, counts, settings.classes)
-        stats = _whole(stats, settings.axis_name)
-    return loss, jax.tree.map(lambda a: a.reshape(batch), stats)
+        loss_rows = rows._replace(weights=_shares(rows, number, settings))
+        values, others = total_loss(shared, loss_rows, **how)
+        values = values if nothing is None else values + jnp.sum(nothing)
+        values = _whole(values, settings.axes)
+    if isinstance(others, LossStats):
+        stats = with_derivatives(others, shared, rows._replace(weights=None), **how)
+        keep = counted(rows.labels, None, rows.keep, counts)
+        others = without(stats, keep, settings.classes)
+    return values, of_batch(others)
+
+
+def _plus(nothing: Array) -> Callable[[Array], Array]:
+    """To add something of each row, (N,), to values of it."""
+    return lambda y: y + jnp.expand_dims(nothing, tuple(range(1, y.ndim))).astype(y.dtype)
 
 
 def _counted(shared: Shared, rows: Rows, usable: Array | None, settings: Settings) -> Rows:
@@ -87,8 +102,25 @@ def _counted(shared: Shared, rows: Rows, usable: Array | None, settings: Setting
         number = varying(number, settings.axes)
         alive = number > 0
         count = number.astype(settings.dtype)[:, None] if settings.losses.counts else None
-    keep = counted(rows.labels, settings.ignore_index, alive, usable)
+    index = settings.ignore_index
+    if index is not None and rows.labels.ndim > 1:
+        given = counted(rows.labels, index)
+        rows = _without_ignored(rows, given, settings.dtype)
+        any_given = None if given is None else jnp.any(given, 1)
+        index, alive = None, counted(rows.labels, None, alive, any_given)
+    keep = counted(rows.labels, index, alive, usable)
     return rows._replace(keep=keep, admissible=count)
+
+
+def _without_ignored(rows: Rows, given: Array | None, dtype: Any) -> Rows:
+    """The rows with no class, and the weight 0, where one of several labels is to be ignored."""
+    if given is None:  # no label can be that number
+        return rows
+    no_class = jnp.full_like(rows.labels, -1)
+    weights = rows.label_weights
+    weights = jnp.ones(given.shape, dtype) if weights is None else weights
+    weights = jnp.where(given, weights, jnp.zeros_like(weights))
+    return rows._replace(labels=jnp.where(given, rows.labels, no_class), label_weights=weights)
 
 
 def _usable(rows: Rows) -> Array | None:

@@ -6,13 +6,15 @@ of its teacher.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, Protocol
+import dataclasses
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxsoftmax.ops.call import arguments
+from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Here, Names, Spread
 from jaxsoftmax.ops.devices.mesh import CLASSES, ROWS
 
@@ -30,13 +32,15 @@ class Shared(NamedTuple):
     biases: Any  # of each map (C,), or None
     class_weights: Any = None  # (1, C), or None
     classes: Any = None  # mask (1, C), or None
+    temperature: Any = None  # (1, 1), or None where it is no array
 
 
 class Rows(NamedTuple):
     """What each row has: (..., ·) as given, (N, ·) in the rules."""
 
     features: Any  # of each map (N, D)
-    labels: Any = None  # (N,) integer, or t (N, C), or None
+    labels: Any = None  # (N,) or (N, K) integer, or t (N, C), or None
+    label_weights: Any = None  # (N, K), or None for 1
     weights: Any = None  # (N,), or None for 1
     entries: Any = None  # mask (N, C), or None
     keep: Any = None  # mask (N,): which rows count, or None for all
@@ -46,12 +50,21 @@ class Rows(NamedTuple):
 def axes_of(shared: Shared, rows: Rows) -> tuple[Shared, Rows]:
     """A tree like the arrays, of what their axes stand for."""
     integer = rows.labels is not None and arguments.are_classes(rows.labels)
+    several = integer and rows.labels.ndim == rows.features[0].ndim
+    of_labels: Any = (ROWS, None) if several else (ROWS,)
     maps = len(shared.kernels)
     axes = (
-        Shared(((None, CLASSES),) * maps, ((CLASSES,),) * maps, (None, CLASSES), (None, CLASSES)),
+        Shared(
+            kernels=((None, CLASSES),) * maps,
+            biases=((CLASSES,),) * maps,
+            class_weights=(None, CLASSES),
+            classes=(None, CLASSES),
+            temperature=(None, None),
+        ),
         Rows(
             features=((ROWS, None),) * maps,
-            labels=(ROWS,) if integer else (ROWS, CLASSES),
+            labels=of_labels if integer else (ROWS, CLASSES),
+            label_weights=(ROWS, None),
             weights=(ROWS,),
             entries=(ROWS, CLASSES),
         ),
@@ -70,24 +83,57 @@ def axes_of(shared: Shared, rows: Rows) -> tuple[Shared, Rows]:
 # ------------------------------------------------------------------------------------------------
 
 
-class OfLogits(Protocol):
-    """The losses of a block of rows; hashable, and equal where it does the same."""
+@dataclasses.dataclass(frozen=True)
+class OfLogits:
+    """The values of a block of rows, from their logits; equal where it does the same.
+
+    `temperature` is 1 where it is an array, `Shared.temperature`.
+    """
+
+    options: Options
+    temperature: float
 
     @property
     def can_tile(self) -> bool:
-        """Whether it can be had of some classes at a time."""
+        """Whether they can be had of some classes at a time."""
+        return False
 
     @property
     def counts(self) -> bool:
-        """Whether it needs to know how many classes are admissible."""
+        """Whether they need to know how many classes are admissible."""
+        return self.options.label_smoothing > 0
+
+    @property
+    def weighed(self) -> bool:
+        """Whether the weights of rows multiply them, or only say which of them count."""
+        return True
+
+    @property
+    def no_tangent(self) -> Any:
+        """A tree with None in the place of each array of what the rows tell besides."""
+        return None
+
+    def without_stats(self) -> OfLogits:
+        """The same values alone."""
+        return self
 
     def __call__(
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
-    ) -> tuple[Array, Any]:
-        """The losses (N,), or the shares of this device in them; and statistics, or None."""
+    ) -> tuple[Any, Any]:
+        """The values, a tree of (N,) or (N, K), or the shares of this device; and what else."""
+        raise NotImplementedError
 
-    def without_stats(self) -> OfLogits:
-        """The same losses alone."""
+    def seen(self, z: Array, shared: Shared, mask: Array | None) -> Array:
+        """The logits that are meant: capped, over the temperature, and -inf at masked classes."""
+        x, _ = self.options.logits(z, mask, 1)
+        if self.temperature != 1:
+            x = x / jnp.asarray(self.temperature, x.dtype)
+        if shared.temperature is None:
+            return x
+        # Of an impossible class nothing is asked, not even by the temperature.
+        impossible = x == -jnp.inf
+        possible = jnp.where(impossible, jnp.zeros_like(x), x)
+        return jnp.where(impossible, x, possible / shared.temperature.astype(x.dtype))
 
 
 class Settings(NamedTuple):
@@ -112,6 +158,11 @@ class Settings(NamedTuple):
     def without_stats(self) -> Settings:
         """The same without the statistics of rows."""
         return self._replace(losses=self.losses.without_stats())
+
+    @property
+    def no_tangent(self) -> Any:
+        """That of what the rows tell besides their values."""
+        return self.losses.no_tangent
 
     @property
     def axes(self) -> tuple[str, ...]:

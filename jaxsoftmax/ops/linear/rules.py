@@ -1,12 +1,12 @@
-r"""The linear classifier loss on canonical arrays, a block of rows at a time: the rules.
+r"""What linear classifiers tell of rows, a block of them at a time: the rules.
 
 Notation   F features (N, D), W kernel (D, C), b bias (C,), Z = F W + b logits; u weight of a row;
-           L loss of a row of Z, g = ∂L/∂z (`label_loss`, `distribution_loss`);
-           t, w what else L depends on: target distributions, class weights.
-Primal     rows: u L of every row                      total: Σ u L
-Gradient   G = diag(u) g:  F̄ = G Wᵀ,  W̄ = Fᵀ G,  b̄ = Σ_rows G,  ū = L,  t̄ and w̄ as they come
-JVP        rows: u Σ g∘Ż + u̇ L,  Ż = Ḟ W + F Ẇ + ḃ     total: Σ ⟨gradient, tangent⟩
-VJP        rows: the gradient with u L̄ for u            total: the gradient times the cotangent
+           y = y(z, t) the values of a row: its loss L, or several numbers (`row_values` of logits);
+           t what else they depend on: target distributions, class weights, a temperature.
+Primal     rows: u y of every row                      total: Σ u L
+Gradient   of Σ ⟨ȳ, y⟩:  G = (∂y/∂z)ᵀ ȳ,  F̄ = G Wᵀ,  W̄ = Fᵀ G,  b̄ = Σ_rows G,  t̄ as it comes
+JVP        rows: u (∂y/∂z) Ż + u̇ y,  Ż = Ḟ W + F Ẇ + ḃ  total: Σ ⟨gradient, tangent⟩
+VJP        rows: the gradient with u ȳ for ȳ, ū = ⟨ȳ, y⟩  total: that with u, times the cotangent
 Saved      rows: the arguments                         total: the gradients that are asked for
 Work       A product is 2NDC flops. Evaluation: Z. Total with derivatives: Z, and F̄ and W̄ where
            they are asked for. Rows: the same, and Z once more.
@@ -30,9 +30,8 @@ from jax import Array
 
 from jaxsoftmax.autodiff import custom_rules, scaled
 
-from .block import BlockGradients, BlockLosses, Losses, lies
+from .block import BlockGradients, BlockValues, Results, lies
 from .problem import Rows, Settings, Shared, Tile
-from .stats import no_tangent
 from .stream import like, moving_leaves, stream
 from .tiles import tiled
 
@@ -41,114 +40,138 @@ from .tiles import tiled
 # ------------------------------------------------------------------------------------------------
 
 
-def _stream_losses(
+def _stream_values(
     shared: Shared, rows: Rows, settings: Settings, size: int, tile: Tile | None
-) -> Losses:
-    """L of every row."""
-    body, size = tiled(BlockLosses(settings), shared, rows, size, tile)
-    losses: Losses = stream(shared, rows._replace(weights=None), body=body, size=size)[1]
-    return losses
+) -> Results:
+    """y of every row."""
+    body, size = tiled(BlockValues(settings), shared, rows, size, tile)
+    results: Results = stream(shared, rows._replace(weights=None), body=body, size=size)[1]
+    return results
 
 
 def _stream_gradients(
-    shared: Shared, rows: Rows, asked: Any, settings: Settings, size: int, tile: Tile | None
-) -> tuple[Losses, tuple[Shared, Rows]]:
-    """L of every row, and the gradient of Σ u L in what is asked for."""
+    shared: Shared,
+    rows: Rows,
+    bars: Any,
+    asked: Any,
+    settings: Settings,
+    size: int,
+    tile: Tile | None,
+) -> tuple[Results, tuple[Shared, Rows]]:
+    """y of every row, and the gradient of Σ ⟨ȳ, y⟩ in what is asked for."""
     asked = asked[0], asked[1]._replace(weights=None)
+    rows = rows._replace(weights=None)
     body, size = tiled(BlockGradients(settings, asked), shared, rows, size, tile)
-    of_shared, (losses, of_rows) = stream(shared, rows, body=body, size=size)
+    of_shared, (results, of_rows) = stream(shared, (rows, bars), body=body, size=size)
     kernels = tuple(
         bar.T if bar is not None and lies(kernel) else bar
         for bar, kernel in zip(of_shared.kernels, shared.kernels, strict=True)
     )
-    bars = of_shared._replace(kernels=kernels), of_rows
-    return losses, jax.tree.map(like, (shared, rows), bars, is_leaf=lambda x: x is None)
+    gradients = of_shared._replace(kernels=kernels), of_rows
+    return results, jax.tree.map(like, (shared, rows), gradients, is_leaf=lambda x: x is None)
 
 
-def _times(losses: Array, weights: Array | None) -> Array:
-    return losses if weights is None else scaled(losses, weights.astype(losses.dtype))
+def _times(values: Any, weights: Array | None) -> Any:
+    """Values (N,) or (N, K), each times the weight of its row."""
+    if weights is None:
+        return values
+    return jax.tree.map(lambda y: scaled(y, _in_rows(weights, y)), values)
+
+
+def _in_rows(weights: Array, y: Array) -> Array:
+    """Weights (N,) in the dtype and with the dimensions of `y`."""
+    return jnp.expand_dims(weights, tuple(range(1, y.ndim))).astype(y.dtype)
+
+
+def _of_each_row(values: Any) -> Array:
+    """The sum of all values that a row has, (N,)."""
+    sums = (jnp.sum(y, tuple(range(1, y.ndim))) for y in jax.tree.leaves(values))
+    return functools.reduce(jnp.add, sums)
 
 
 # ------------------------------------------------------------------------------------------------
-# The loss of every row
+# The values of every row
 # ------------------------------------------------------------------------------------------------
 
 
 @custom_rules
-def row_losses(
+def row_values(
     shared: Shared, rows: Rows, *, settings: Settings, size: int, tile: Tile | None
-) -> Losses:
-    """u L of every row, (N,), in float32 or wider, and what else the rows tell."""
-    losses, stats = _stream_losses(shared, rows, settings, size, tile)
-    return _times(losses, rows.weights), stats
+) -> Results:
+    """u y of every row, (N,) or (N, K), in float32 or wider, and what else the rows tell."""
+    values, others = _stream_values(shared, rows, settings, size, tile)
+    return _times(values, rows.weights), others
 
 
-def _rows_fwd(shared: Shared, rows: Rows, *, perturbed: Any, **how: Any) -> tuple[Losses, Any]:
-    return row_losses(shared, rows, **how), (shared, rows)
+def _rows_fwd(shared: Shared, rows: Rows, *, perturbed: Any, **how: Any) -> tuple[Results, Any]:
+    return row_values(shared, rows, **how), (shared, rows)
 
 
 def _rows_jvp(
     saved: Any, *dots: Any, settings: Settings, perturbed: Any, **how: Any
-) -> tuple[Array, Any]:
+) -> tuple[Any, Any]:
     shared, rows = saved
     bare = settings.without_stats()
     terms = []
     moves = perturbed[0], perturbed[1]._replace(weights=None)
     if any(jax.tree.leaves(moves)):
-        values, of = moving_leaves(
-            (shared, rows), moves, lambda a, x: _stream_losses(a, x, bare, **how)[0]
+        arguments, of = moving_leaves(
+            (shared, rows), moves, lambda a, x: _stream_values(a, x, bare, **how)[0]
         )
         tangents = jax.tree.leaves((dots[0], dots[1]._replace(weights=None)))
-        terms.append(_times(jax.jvp(of, values, tangents)[1], rows.weights))
+        terms.append(_times(jax.jvp(of, arguments, tangents)[1], rows.weights))
     if perturbed[1].weights:
-        losses = _stream_losses(shared, rows, bare, **how)[0]
-        terms.append(scaled(losses, dots[1].weights.astype(losses.dtype)))
-    losses_dot = functools.reduce(jnp.add, terms)
-    return losses_dot, None if settings.without_stats() == settings else no_tangent()
+        values = _stream_values(shared, rows, bare, **how)[0]
+        terms.append(_times(values, dots[1].weights))
+    return jax.tree.map(lambda *each: functools.reduce(jnp.add, each), *terms), settings.no_tangent
 
 
 def _rows_vjp(
-    saved: Any, out_bar: tuple[Array, Any], *, settings: Settings, perturbed: Any, **how: Any
+    saved: Any, out_bar: tuple[Any, Any], *, settings: Settings, perturbed: Any, **how: Any
 ) -> tuple[Any, ...]:
-    (shared, rows), bar = saved, out_bar[0]
+    (shared, rows), bars = saved, out_bar[0]
     # Where the cotangent is 0 nothing is asked for, so nothing comes back, not even NaN.
-    asked = bar != 0
-    weighed = rows._replace(
-        weights=_times(bar, rows.weights), keep=asked if rows.keep is None else asked & rows.keep
-    )
-    (losses, _), (shared_bar, rows_bar) = _stream_gradients(
-        shared, weighed, perturbed, settings.without_stats(), **how
+    asked = _of_each_row(jax.tree.map(lambda bar: bar != 0, bars)) > 0
+    keep = asked if rows.keep is None else asked & rows.keep
+    (values, _), (shared_bar, rows_bar) = _stream_gradients(
+        shared,
+        rows._replace(keep=keep),
+        _times(bars, rows.weights),
+        perturbed,
+        settings.without_stats(),
+        **how,
     )
     if perturbed[1].weights:
-        rows_bar = rows_bar._replace(weights=scaled(losses, bar).astype(rows.weights.dtype))
+        of_weights = _of_each_row(jax.tree.map(scaled, values, bars))
+        rows_bar = rows_bar._replace(weights=of_weights.astype(rows.weights.dtype))
     return shared_bar, rows_bar
 
 
-row_losses.defrules(_rows_fwd, _rows_jvp, _rows_vjp, symbolic_zeros=True)
+row_values.defrules(_rows_fwd, _rows_jvp, _rows_vjp, symbolic_zeros=True)
 
 
 # ------------------------------------------------------------------------------------------------
-# Their sum
+# The sum of losses
 # ------------------------------------------------------------------------------------------------
 
 
 @custom_rules
 def total_loss(
     shared: Shared, rows: Rows, *, settings: Settings, size: int, tile: Tile | None
-) -> Losses:
+) -> Results:
     """Σ u L, in float32 or wider, and what else the rows tell."""
-    losses, stats = row_losses(shared, rows, settings=settings, size=size, tile=tile)
+    losses, stats = row_values(shared, rows, settings=settings, size=size, tile=tile)
     return jnp.sum(losses), stats
 
 
 def _total_gradients(
     shared: Shared, rows: Rows, *, settings: Settings, perturbed: Any, **how: Any
-) -> tuple[Losses, tuple[Shared, Rows]]:
-    (losses, stats), bars = _stream_gradients(shared, rows, perturbed, settings, **how)
-    total = jnp.sum(_times(losses, rows.weights))
+) -> tuple[Results, tuple[Shared, Rows]]:
+    weights = rows.weights.astype(settings.dtype)
+    (losses, stats), bars = _stream_gradients(shared, rows, weights, perturbed, settings, **how)
     if perturbed[1].weights:
         bars = bars[0], bars[1]._replace(weights=losses.astype(rows.weights.dtype))
-    return (total, stats), bars
+    return (jnp.sum(_times(losses, weights)), stats), bars
 
 
 total_loss.defgradients(_total_gradients, has_aux=True)

@@ -2,78 +2,156 @@
 
 from __future__ import annotations
 
-from functools import partial
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxsoftmax.ops import row as rows
+from jaxsoftmax.autodiff import scaled
 from jaxsoftmax.ops.call import arguments
 from jaxsoftmax.ops.devices.classes import Classes
-from jaxsoftmax.ops.label_loss import label_loss
+from jaxsoftmax.ops.distribution_loss import distribution_loss
+from jaxsoftmax.ops.log_probabilities import Ask, row_values
 from jaxsoftmax.ops.row import xla
-from jaxsoftmax.ops.row.exponentials import exponentials, zero_where_dropped
+from jaxsoftmax.ops.row.exponentials import pick, zero_where_dropped
+
+from .problem import OfLogits, Rows, Shared
 
 
 class LossStats(NamedTuple):
-    """Of each row, `(...)`. They are not differentiated.
+    """Of each row, `(...)`. Those that are floating point are differentiated, to any order.
 
-    They are those of the logits that the loss sees: capped, and without the masked classes. A row
-    that is left out has prediction -1, and 0 in the others.
+    They are those of the logits that the loss sees: capped, over the temperature, and without the
+    masked classes. A row that is left out has prediction and rank -1, and 0 in the others.
     """
 
     logsumexp: Array
     """s = log Σ exp x."""
     log_prob: Array
-    """log p of the label; of a target distribution t, Σ t log p."""
+    """log p of the label; of a target distribution, or of several labels, Σ t log p."""
     prediction: Array
     """The most probable class, int32; the first of several."""
     entropy: Array
     """-Σ p log p, in nats."""
+    rank: Array
+    """How many classes come before the label, int32: those more probable, and of the equally
+    probable those with a lower number. It is among the first k if rank < k. Of a target
+    distribution, or of several labels, the label is that of the largest weight; of a label that is
+    no class the rank is C."""
 
 
-def no_tangent() -> Any:
-    """The tangent of the statistics."""
-    return LossStats(*[None] * len(LossStats._fields))  # type: ignore[arg-type]
+class Smooth(NamedTuple):
+    """The statistics that have derivatives, (N,)."""
+
+    logsumexp: Array
+    log_prob: Array
+    entropy: Array
 
 
-def loss_stats(x: Array, labels: Array, keep: Array | None, classes: Classes) -> LossStats:
+class Discrete(NamedTuple):
+    """And those that have none, (N,)."""
+
+    prediction: Array
+    rank: Array
+
+
+def joined(smooth: Smooth, discrete: Discrete) -> LossStats:
+    """All of them."""
+    return LossStats(**smooth._asdict(), **discrete._asdict())
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics(OfLogits):
+    """The statistics of a block of rows."""
+
+    discrete: bool = True  # whether those without derivatives are asked for
+
+    @property
+    def weighed(self) -> bool:
+        """A weight says only whether a row counts."""
+        return False
+
+    @property
+    def no_tangent(self) -> Any:
+        """That of a class."""
+        return Discrete(None, None) if self.discrete else None  # type: ignore[arg-type]
+
+    def without_stats(self) -> Statistics:
+        """Those alone that have derivatives."""
+        return dataclasses.replace(self, discrete=False)
+
+    def __call__(
+        self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
+    ) -> tuple[Smooth, Discrete | None]:
+        """The statistics, or the shares of this device in them."""
+        mask = shared.classes if rows.entries is None else rows.entries
+        keep = None if rows.keep is None else rows.keep[:, None]
+        x = self.seen(logits[0], shared, mask)
+        smooth, discrete = statistics(x, rows.labels, rows.label_weights, keep, classes)
+        return smooth, discrete if self.discrete else None
+
+
+def statistics(
+    x: Array, labels: Array, weights: Array | None, keep: Array | None, classes: Classes
+) -> tuple[Smooth, Discrete]:
     """The statistics of canonical logits (N, C), or the shares of this device in them.
 
     Args:
       x: logits in float32 or wider.
-      labels: integers (N, 1) or distributions (N, C).
+      labels: integers (N,), distributions (N, C), or integers (N, K).
+      weights: of these K, or None.
       keep: boolean (N, 1), or None.
       classes: where the classes are.
     """
-    x = xla.stored(zero_where_dropped(lax.stop_gradient(x), keep))
-    row = classes.statistics(x, classes.max(x))
-    cross_entropy = partial(
-        rows.cross_entropy,
-        x=x,
-        m=row.max,
-        excess=row.excess,
-        axis=1,
-        ask=keep is None and classes.may_ask(x),
-    )
+    x = xla.stored(zero_where_dropped(x, keep))
+    ask: tuple[Ask, ...] = ("logsumexp", "entropy")
     if arguments.are_classes(labels):
-        nll = label_loss(x, labels, None, None, keep, classes=classes, z_loss=0.0)
+        picks = labels[:, None] if weights is None else labels
+        values, row = row_values(x, picks, classes=classes, ask=(*ask, "log_prob"))
+        y, log_prob = picks, values.log_prob
+        if weights is not None:
+            log_prob = jnp.sum(scaled(log_prob, weights.astype(x.dtype)), 1, keepdims=True)
+            y = pick(picks, jnp.argmax(weights, 1, keepdims=True), 1)
     else:
-        nll = cross_entropy(lax.stop_gradient(labels).astype(x.dtype))
-    found = (
-        classes.first(row.max + row.excess),
-        -nll,
-        classes.first(classes.argmax(x, row.max).astype(jnp.int32)),
-        cross_entropy(exponentials(x, row.max) / row.total),
+        t = labels.astype(x.dtype)
+        values, row = row_values(x, None, classes=classes, ask=ask)
+        log_prob = -distribution_loss(x, t, keep, classes=classes, z_loss=0.0)
+        t = lax.stop_gradient(t)
+        y = classes.argmax(t, classes.max(t))
+    smooth = Smooth(values.logsumexp, log_prob, values.entropy)
+    x, m = lax.stop_gradient((x, row.max))
+    prediction = classes.first(classes.argmax(x, m).astype(jnp.int32))
+    discrete = Discrete(prediction, _rank(x, y, classes))
+    of_rows: tuple[Smooth, Discrete] = jax.tree.map(
+        lambda value: value[:, 0], without((smooth, discrete), keep, classes)
     )
-    return LossStats(*(lax.stop_gradient(value[:, 0]) for value in found))
+    return of_rows
 
 
-def of_those(stats: LossStats, counts: Array, classes: Classes) -> LossStats:
-    """The statistics of the rows that count, or shares in them; the others are left out."""
-    nothing = LossStats(*jax.tree.map(jnp.zeros_like, stats))
-    no_class = jnp.full_like(stats.prediction, -1)
-    nothing = nothing._replace(prediction=classes.first(no_class))
-    return LossStats(*(jnp.where(counts, a, b) for a, b in zip(stats, nothing, strict=True)))
+def _rank(x: Array, y: Array, classes: Classes) -> Array:
+    """The number of classes before `y`, or the share of this device in it."""
+    y = y.astype(jnp.int64 if y.dtype.itemsize == 8 else jnp.int32)
+    own = classes.own(y, x)
+    (x_y,) = classes.whole(pick(x, own, 1))
+    number = lax.broadcasted_iota(own.dtype, x.shape, 1)
+    # A logit that is not a number comes before any that is.
+    after = (x < x_y) | ((x == x_y) & (number > own)) | (number == own)
+    before = jnp.sum(~after, 1, keepdims=True, dtype=jnp.int32)
+    exists = (y >= 0) & (y < classes.number(x))
+    return jnp.where(exists, before, jnp.asarray(x.shape[1], jnp.int32))
+
+
+def without(values: Any, keep: Array | None, classes: Classes) -> Any:
+    """What rows tell, or shares in it, with 0 and no class in those that are not kept."""
+    if keep is None:
+        return values
+
+    def kept(value: Array) -> Array:
+        none = jnp.zeros_like(value)
+        if jnp.issubdtype(value.dtype, jnp.integer):
+            none = classes.first(none - jnp.ones_like(none))
+        return jnp.where(keep, value, none)
+
+    return jax.tree.map(kept, values)

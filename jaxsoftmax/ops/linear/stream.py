@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxsoftmax.autodiff import custom_rules
@@ -147,11 +148,17 @@ class _Cotangent:
     def __call__(self, shared: Any, rows: Any) -> tuple[Any, Any]:
         (a, sums_bar), (x, rows_bar) = shared, rows
         values, of = moving_leaves((a, x), self.moves, self.body)
-        bars = iter(jax.vjp(of, *values)[1]((sums_bar, rows_bar)))
+        out, back = jax.vjp(of, *values)
+        bars = iter(back(jax.tree.map(_or_none, out, (sums_bar, rows_bar))))
         a_bar, x_bar = jax.tree.map(
             lambda moves: next(bars) if moves else None, self.moves, is_leaf=_is_none
         )
         return jax.tree.map(wide, a_bar), x_bar
+
+
+def _or_none(x: Array, bar: Any) -> Any:
+    """The cotangent of `x`, or what JAX has for one where `x` is an integer."""
+    return np.zeros(x.shape, jax.dtypes.float0) if bar is None else bar
 
 
 def _is_none(x: Any) -> bool:

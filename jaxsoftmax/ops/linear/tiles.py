@@ -41,7 +41,15 @@ from jaxsoftmax.ops.row.exponentials import (
 )
 from jaxsoftmax.ops.row.label import label_row, weighted_nll
 
-from .block import BlockGradients, BlockLosses, kept, lies, linear_bars, linear_logits
+from .block import (
+    BlockGradients,
+    BlockValues,
+    kept,
+    lies,
+    linear_bars,
+    linear_logits,
+    without_maps,
+)
 from .problem import Rows, Settings, Shared, Tile
 from .stream import Body, stream
 
@@ -49,11 +57,11 @@ T = TypeVar("T")
 
 
 def tiled(
-    body: BlockLosses | BlockGradients, shared: Shared, rows: Rows, size: int, tile: Tile | None
+    body: BlockValues | BlockGradients, shared: Shared, rows: Rows, size: int, tile: Tile | None
 ) -> tuple[Body, int]:
     """`body`, or the same with tiles where it can be; and how many rows it takes at a time."""
-    of_weights = isinstance(body, BlockGradients) and body.asked[0].class_weights
-    if tile is None or not body.settings.losses.can_tile or of_weights or lies(shared.kernels[0]):
+    others = isinstance(body, BlockGradients) and any(jax.tree.leaves(without_maps(*body.asked)))
+    if tile is None or not body.settings.losses.can_tile or others or lies(shared.kernels[0]):
         return body, size
     return Tiles(body, tile, size), tile.rows
 
@@ -62,11 +70,11 @@ def tiled(
 class Tiles:
     """What `body` does to a block of rows, with the logits of no more than a tile at once."""
 
-    body: BlockLosses | BlockGradients
+    body: BlockValues | BlockGradients
     tile: Tile
     size: int  # rows in a block of all classes
 
-    def __call__(self, shared: Shared, rows: Rows) -> tuple[Any, Any]:
+    def __call__(self, shared: Shared, rows: Any) -> tuple[Any, Any]:
         """As `body`."""
         out: tuple[Any, Any] = _of_tiles(
             shared, rows, body=self.body, tile=self.tile, size=self.size
@@ -74,20 +82,21 @@ class Tiles:
         return out
 
 
-def _of_rows(shared: Shared, rows: Rows, *, body: Body, tile: Tile, size: int) -> Any:
+def _of_rows(shared: Shared, rows: Any, *, body: Body, tile: Tile, size: int) -> Any:
     return stream(shared, rows, body=body, size=size)
 
 
 @differentiates_as(_of_rows)
-def _of_tiles(shared: Shared, rows: Rows, *, body: Any, tile: Tile, size: int) -> Any:
-    block = _Block(body.settings, tile.classes, shared, rows)
+def _of_tiles(shared: Shared, rows: Any, *, body: Any, tile: Tile, size: int) -> Any:
+    only_rows, bars = (rows, None) if isinstance(body, BlockValues) else rows
+    block = _Block(body.settings, tile.classes, shared, only_rows)
     row = block.row(block.statistics())
     out = row.losses[:, 0], None
-    if isinstance(body, BlockLosses):
+    if bars is None:
         return None, out
     of_features, of_kernel, of_bias = body.asked_maps()[0]
     asked = of_features, of_kernel, of_bias
-    f_bar, w_bar, b_bar = block.gradients(row, varying_like(rows.weights, row.losses), asked)
+    f_bar, w_bar, b_bar = block.gradients(row, varying_like(bars, row.losses), asked)
     shared_bar, rows_bar = jax.tree.map(lambda _: None, body.asked)
     return shared_bar._replace(kernels=(w_bar,), biases=(b_bar,)), (
         out,
@@ -145,8 +154,7 @@ class _Block:
 
     @property
     def options(self) -> Options:
-        options: Options = self.settings.losses.options  # type: ignore[attr-defined]
-        return options
+        return self.settings.losses.options
 
     @property
     def classes(self) -> int:
@@ -290,9 +298,10 @@ class _Tile(NamedTuple):
 
     def logits(self) -> tuple[Array, Callable[[Array], Any]]:
         """The logits that the loss sees, and their transposed derivative."""
-        options, mask, bias = self.block.options, self.mask, self.part(self.block.shared.biases[0])
+        mask, bias = self.mask, self.part(self.block.shared.biases[0])
         z = linear_logits(self.block.features, self.kernel, bias)
-        x, back = jax.vjp(lambda z: options.logits(z, mask, 1)[0], z)
+        losses, shared = self.block.settings.losses, self.block.shared
+        x, back = jax.vjp(lambda z: losses.seen(z, shared, mask), z)
         return xla.stored(x), back
 
     def spread(self, x: Array) -> Array | None:

@@ -1,0 +1,203 @@
+r"""Divergences of two softmaxes, on canonical logits: the rules.
+
+Notation   x, x' logits of two distributions p and p', ℓ = log p; d = ℓ' - ℓ;
+           φ(d) = e⁻ᵈ - 1 + d, which is >= 0; β weight of p' in the mixture μ = β p' + (1 - β) p;
+           a' = log(p' / μ) = -log(β + (1 - β) e⁻ᵈ), a = log(p / μ) = -log(1 - β + β eᵈ)
+Primal     KL  L = Σ p'∘d = Σ p'∘φ(d)
+           JS  L = β Σ p'∘a' + (1 - β) Σ p∘a = β Σ p'∘φ(a') + (1 - β) Σ p∘φ(a)
+Gradient   KL  g = p - p',                     g' = p'∘(d - L)
+           JS  g = (1 - β) p∘(a - Σ p∘a),      g' = β p'∘(a' - Σ p'∘a')
+JVP, VJP   L̇ = Σ g∘ẋ + Σ g'∘ẋ';  x̄ = g L̄,  x̄' = g' L̄
+Saved      g, g' where they are asked for
+Accuracy   Both sums of φ have no negative term, so that nothing cancels. Where p and p' are nearly
+           the same, d is taken from x' - x: of ℓ' - ℓ, the difference of large numbers, it would be
+           noise.
+Edges      A class that both rule out has no part. One that p' alone rules out adds p to KL (with
+           the rest that is the formula), one that p alone rules out makes it +inf; JS is bounded.
+           NaN or +inf in the logits, or a row of -inf: NaN in its row.
+Devices    Where the classes are `Spread` L is a share: each device has that of its classes.
+Source     Kullback & Leibler, doi:10.1214/aoms/1177729694; Lin, doi:10.1109/18.61115, whose
+           Jensen-Shannon divergence has the weights β and 1 - β
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxsoftmax.autodiff import custom_rules, differentiates_as
+
+from .devices.classes import Classes
+from .probabilities import Kept, plain_logsumexp, probabilities
+from .row import xla
+from .row.exponentials import exponentials, largest_exponential, zero_where
+from .softmax import jacobian_product
+
+
+@custom_rules
+def divergence(x: Array, x_other: Array, *, classes: Classes, beta: float | None) -> Array:
+    """L of every row, (N, 1), in the dtype of the logits.
+
+    Args:
+      x: logits (N, C) of p, in float32 or wider.
+      x_other: those of p'.
+      classes: where the classes are.
+      beta: the weight of p' in the mixture of JS, or None for KL.
+    """
+    return _value(_Two.of(x, x_other, classes), beta)
+
+
+class _Two(NamedTuple):
+    """Two distributions of every row."""
+
+    kept: Kept
+    kept_other: Kept
+    p: Array
+    p_other: Array
+    d: Array  # ℓ' - ℓ, 0 where both are -inf
+
+    @classmethod
+    def of(cls, x: Array, x_other: Array, classes: Classes) -> _Two:
+        """From their logits."""
+        x, x_other = xla.stored(x), xla.stored(x_other)
+        row, other = (classes.statistics(z, classes.max(z)) for z in (x, x_other))
+        one = jnp.ones_like(row.total)
+        kept = Kept(x, row.max, one / row.total)
+        kept_other = Kept(x_other, other.max, one / other.total)
+        e, e_other = exponentials(x, row.max), exponentials(x_other, other.max)
+        far = _difference(x_other, x)
+        # δ, of logits relative to the largest ones: d but for the change of log Σ exp(x - m).
+        delta = jnp.where(_in_neither(x_other, x), far, far - (other.max - row.max))
+        largest, largest_other = largest_exponential(row.max), largest_exponential(other.max)
+        change = jnp.where(
+            jnp.abs(delta) < 1,
+            e * jnp.expm1(delta) / largest,
+            e_other / largest_other - e / largest,
+        )
+        changed, by = classes.sums(jnp.abs(change), change)
+        total = row.total / largest
+        near = changed < total / 2
+        from_change = jnp.log1p(zero_where(~near, by) / total)
+        d = delta - jnp.where(near, from_change, other.excess - row.excess)
+        d = zero_where(_in_neither(x_other, x), d)
+        return cls(kept, kept_other, e / row.total, e_other / other.total, d)
+
+
+def _in_neither(x_other: Array, x: Array) -> Array:
+    """Where both rule a class out."""
+    return (x == -jnp.inf) & (x_other == -jnp.inf)
+
+
+def _difference(x_other: Array, x: Array) -> Array:
+    """x' - x, 0 where both are -inf."""
+    neither = _in_neither(x_other, x)
+    return zero_where(neither, x_other) - zero_where(neither, x)
+
+
+# ------------------------------------------------------------------------------------------------
+# The value
+# ------------------------------------------------------------------------------------------------
+
+
+def _value(two: _Two, beta: float | None) -> Array:
+    p, p_other, d = two.p, two.p_other, two.d
+    if beta is None:
+        return _sum(_terms(p_other, p, d))
+    a, a_other = _to_mixture(d, beta)
+    mixture = beta * p_other + (1 - beta) * p
+    return _sum(beta * _terms(p_other, mixture, a_other) + (1 - beta) * _terms(p, mixture, a))
+
+
+def _sum(x: Array) -> Array:
+    """Over the classes of this device."""
+    return jnp.sum(x, 1, keepdims=True)
+
+
+def _terms(p: Array, q: Array, d: Array) -> Array:
+    """p φ(d) for q = p e⁻ᵈ."""
+    near = jnp.abs(d) < 2
+    series = p * _phi(zero_where(~near, d))
+    # A class with p = 0 adds q, whatever d is.
+    return jnp.where(near, series, zero_where(p == 0, p * (d - 1)) + q)
+
+
+def _phi(d: Array) -> Array:
+    """e⁻ᵈ - 1 + d for |d| < 2: d² Σ (-d)ᵏ / (k + 2)!."""
+    number = 24 if d.dtype == jnp.float64 else 14
+    coefficients = 1 / np.cumprod(np.arange(2.0, number + 2))
+    sums = jnp.zeros_like(d)
+    for c in coefficients[::-1]:
+        sums = jnp.asarray(c, d.dtype) - d * sums
+    return jnp.square(d) * sums
+
+
+def _to_mixture(d: Array, beta: float) -> tuple[Array, Array]:
+    """log(p / μ) and log(p' / μ)."""
+    return _log_mixture(d, beta), _log_mixture(-d, 1 - beta)
+
+
+def _log_mixture(d: Array, beta: float) -> Array:
+    """-log(1 - β + β eᵈ)."""
+    near = jnp.abs(d) < 1
+    b = jnp.asarray(beta, d.dtype)
+    small = jnp.log1p(b * jnp.expm1(zero_where(~near, d)))
+    one, other = (jnp.log(jnp.asarray(share, d.dtype)) for share in (1 - beta, beta))
+    return -jnp.where(near, small, jnp.logaddexp(one, other + d))
+
+
+# ------------------------------------------------------------------------------------------------
+# The gradient
+# ------------------------------------------------------------------------------------------------
+
+
+def _accurate(two: _Two, beta: float | None, classes: Classes) -> tuple[Array, Array]:
+    p, p_other, d = two.p, two.p_other, two.d
+    if beta is None:
+        near = jnp.abs(d) < 1
+        g = jnp.where(near, p_other * jnp.expm1(-zero_where(~near, d)), p - p_other)
+        return g, _centred(p_other, d, classes)
+    a, a_other = _to_mixture(d, beta)
+    return (1 - beta) * _centred(p, a, classes), beta * _centred(p_other, a_other, classes)
+
+
+def _centred(p: Array, a: Array, classes: Classes) -> Array:
+    """p∘(a - Σ p∘a), where a class with p = 0 has no part."""
+    return jacobian_product(p, zero_where(p == 0, a), classes)
+
+
+def _textbook(value: Any, x: Array, x_other: Array, *, classes: Classes, beta: float | None) -> Any:
+    """L, and both gradients, to be differentiated."""
+    _, _, _, of, of_other = value
+    loss = divergence(x, x_other, classes=classes, beta=beta)
+    kept, kept_other = Kept(x, *of), Kept(x_other, *of_other)
+    p, p_other = probabilities(kept, classes), probabilities(kept_other, classes)
+    s, s_other = (plain_logsumexp(k.x, xla.stored(k.max), classes) for k in (kept, kept_other))
+    d = _difference(x_other, x) - (s_other - s)
+    d = zero_where((p == 0) | (p_other == 0), d)
+    if beta is None:
+        return loss, p - p_other, _centred(p_other, d, classes), of, of_other
+    a, a_other = _to_mixture(d, beta)
+    g, g_other = (1 - beta) * _centred(p, a, classes), beta * _centred(p_other, a_other, classes)
+    return loss, g, g_other, of, of_other
+
+
+@differentiates_as(_textbook, given_value=True)
+def _value_and_gradients(x: Array, x_other: Array, *, classes: Classes, beta: float | None) -> Any:
+    """L, g and g', and what is known of the rows."""
+    two = _Two.of(x, x_other, classes)
+    g, g_other = _accurate(two, beta, classes)
+    of, of_other = ((kept.max, kept.scale) for kept in (two.kept, two.kept_other))
+    return _value(two, beta), g, g_other, of, of_other
+
+
+def _gradients(
+    x: Array, x_other: Array, *, classes: Classes, beta: float | None, perturbed: tuple[bool, ...]
+) -> tuple[Array, tuple[Array | None, ...]]:
+    loss, g, g_other, *_ = _value_and_gradients(x, x_other, classes=classes, beta=beta)
+    return loss, (g if perturbed[0] else None, g_other if perturbed[1] else None)
+
+
+divergence.defgradients(_gradients)

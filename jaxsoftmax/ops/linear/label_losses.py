@@ -1,0 +1,114 @@
+"""The losses of a block of logits and its labels: one class, a distribution, or several classes.
+
+Notation   t target of a row, ℓ = log p, s = logsumexp; ε smoothing, w class weights, λ z-loss
+Loss       L = -Σ t∘ℓ + λ s²  of the target  w∘((1 - ε) t + ε / C);  of several classes
+           t = Σ_k t_k e_{i_k}, and L is -Σ_k w_{i_k} (1 - ε) t_k ℓ_k and that of ε w / C
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxsoftmax.autodiff import scaled
+from jaxsoftmax.ops.call.options import admissible
+from jaxsoftmax.ops.devices.classes import Classes
+from jaxsoftmax.ops.distribution_loss import distribution_loss
+from jaxsoftmax.ops.label_loss import label_loss
+from jaxsoftmax.ops.log_probabilities import row_values
+from jaxsoftmax.ops.row.exponentials import pick, zero_where_dropped
+
+from .problem import OfLogits, Rows, Shared
+from .stats import LossStats, joined, statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy(OfLogits):
+    """The losses of a block of logits, and the statistics of its rows if they are asked for."""
+
+    integers: bool  # whether labels are, and not distributions
+    stats: bool
+
+    @property
+    def can_tile(self) -> bool:
+        """Whether the loss can be had of some classes at a time."""
+        return self.integers and not self.stats
+
+    @property
+    def no_tangent(self) -> Any:
+        """That of the statistics, whose derivatives are found apart from the loss."""
+        return LossStats(*[None] * len(LossStats._fields)) if self.stats else None  # type: ignore[arg-type]
+
+    def without_stats(self) -> CrossEntropy:
+        """The same losses alone."""
+        return dataclasses.replace(self, stats=False)
+
+    def __call__(
+        self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
+    ) -> tuple[Array, LossStats | None]:
+        """The losses (N,), or the shares of this device in them; and the statistics."""
+        mask = shared.classes if rows.entries is None else rows.entries
+        keep = None if rows.keep is None else rows.keep[:, None]
+        x = self.seen(logits[0], shared, mask)
+        losses = self.losses(x, rows, mask, keep, shared.class_weights, classes)[:, 0]
+        if not self.stats:
+            return losses, None
+        constant = lax.stop_gradient((x, rows.labels, rows.label_weights))
+        return losses, joined(*statistics(*constant, keep, classes))
+
+    def losses(
+        self, x: Array, rows: Rows, mask: Any, keep: Any, class_weights: Any, classes: Classes
+    ) -> Array:
+        """(N, 1)."""
+        options = self.options
+        given = class_weights, classes, rows.admissible
+        if self.integers:
+            target = options.target(rows.labels[:, None], x, mask, keep, *given)
+            return label_loss(x, *target, classes=classes, z_loss=options.z_loss)
+        t = options.distribution(rows.labels.astype(x.dtype), mask, *given)
+        return distribution_loss(x, t, keep, classes=classes, z_loss=options.z_loss)
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseCrossEntropy(CrossEntropy):
+    """The same of several weighted labels a row."""
+
+    @property
+    def can_tile(self) -> bool:
+        """It cannot be had of some classes at a time."""
+        return False
+
+    def losses(
+        self, x: Array, rows: Rows, mask: Any, keep: Any, class_weights: Any, classes: Classes
+    ) -> Array:
+        """(N, 1)."""
+        options = self.options
+        x = zero_where_dropped(x, keep)
+        values, _ = row_values(x, rows.labels, classes=classes, ask=("log_prob",))
+        t = rows.label_weights.astype(x.dtype)
+        if options.label_smoothing:
+            t = jnp.asarray(1 - options.label_smoothing, t.dtype) * t
+        if class_weights is not None:
+            t = t * _at_labels(class_weights.astype(t.dtype), rows.labels, classes)
+        losses = -jnp.sum(scaled(values.log_prob, t), 1, keepdims=True)
+        if options.label_smoothing or options.z_loss:
+            alpha = jnp.zeros((1, 1), x.dtype)
+            if options.label_smoothing:
+                alpha = options.uniform(x, mask, classes, rows.admissible)
+            if class_weights is not None:
+                alpha = admissible(alpha * class_weights.astype(x.dtype), mask)
+            alpha = jnp.broadcast_to(alpha, x.shape)
+            z_loss = options.z_loss
+            losses = losses + distribution_loss(x, alpha, keep, classes=classes, z_loss=z_loss)
+        return zero_where_dropped(losses, keep)
+
+
+def _at_labels(class_weights: Array, labels: Array, classes: Classes) -> Array:
+    """The weight of each label, (N, K)."""
+    own = classes.own(labels, class_weights)
+    here = pick(class_weights, own.reshape(1, -1), 1).reshape(labels.shape)
+    columns = classes.whole(*jnp.split(here, labels.shape[1], 1))
+    return jnp.concatenate(columns, 1)

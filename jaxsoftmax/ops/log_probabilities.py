@@ -1,0 +1,226 @@
+r"""What a row of logits tells, on canonical arrays: the rules of all of it at once.
+
+Notation   x logits, m = max x, p = softmax(x), ℓ = log p; i_k the picked classes, K of a row, the
+           same one as often as one likes; q softmax of the classes that are not picked, the rest,
+           and κ = Σ p of those that are; a dot a tangent, a bar a cotangent; Σ over the classes
+Primal     s = logsumexp(x),  ℓ_k = ℓ at i_k,  H = -Σ p∘ℓ = log S + d  with  S = Σ exp(x - m)  and
+           d = Σ p∘(m - x): two terms >= 0,  r = log(1 - κ)
+JVP        ṡ = Σ p∘ẋ,  ℓ̇_k = ẋ_k - Σ p∘ẋ,  Ḣ = -Σ p∘(ℓ + H)∘ẋ,  ṙ = Σ q∘ẋ - Σ p∘ẋ
+VJP        x̄ = p s̄ + (v - p Σ v) - p∘(ℓ + H) H̄ + (q - p) r̄,  v = Σ_k ℓ̄_k e_{i_k}, where
+           ℓ + H = d - (m - x), and q - p is κ q in the rest, -p at the picked
+Saved      x, m, 1 / S, the class that holds most of p, 1 - p of it
+Edges      -inf contributes 0; one class alone has H = 0 with derivative 0. A pick that is no class:
+           NaN in ℓ_k and its derivative. No rest: r = -inf. NaN or +inf, or a row of -inf: NaN.
+Devices    Where the classes are `Spread` results are shares, and both rules are this device's own.
+Source     Cover & Thomas, Elements of Information Theory, chapter 2
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxsoftmax.autodiff import custom_rules, differentiates_as, scaled
+from jaxsoftmax.autodiff.varying import varying_like
+
+from .devices.classes import Classes
+from .probabilities import Kept, probabilities
+from .row import NO_TANGENT, Row, xla
+from .row.exponentials import (
+    exists,
+    exponentials,
+    finite,
+    is_class,
+    largest_exponential,
+    pick,
+    weighted,
+    zero_where,
+)
+from .row.label import nan_where
+
+Ask = Literal["logsumexp", "log_prob", "entropy", "rest"]
+
+
+class RowValues(NamedTuple):
+    """Of each row; what is not asked for is None."""
+
+    logsumexp: Any = None  # s (N, 1)
+    log_prob: Any = None  # ℓ_k (N, K)
+    entropy: Any = None  # H (N, 1)
+    rest: Any = None  # r (N, 1)
+
+
+@custom_rules
+def row_values(
+    x: Array, picks: Any, *, classes: Classes, ask: tuple[Ask, ...]
+) -> tuple[RowValues, Row]:
+    """What is asked for, and the statistics of the rows, which carry no derivative.
+
+    Args:
+      x: logits (N, C) in float32 or wider.
+      picks: classes (N, K), or None.
+      classes: where the classes are.
+      ask: which of the values.
+    """
+    x = xla.stored(x)
+    row = classes.statistics(x, classes.max(x))
+    kept = Kept(x, row.max, jnp.ones_like(row.total) / row.total)
+    values = RowValues()
+    if "logsumexp" in ask:
+        values = values._replace(logsumexp=classes.first(row.max + row.excess))
+    if "log_prob" in ask:
+        own = classes.own(picks, x)
+        log_p = (pick(x, own, 1) - row.max) - row.excess
+        log_p = zero_where(~exists(own, x, 1), log_p)
+        values = values._replace(log_prob=log_p + classes.first(_nan_of_none(x, picks, classes)))
+    if "entropy" in ask:
+        far = weighted(exponentials(x, row.max), row.max - xla.at_most(x, row.max))
+        (distance,) = classes.sums(far)
+        values = values._replace(entropy=classes.first(row.excess + distance / row.total))
+    if "rest" in ask:
+        values = values._replace(rest=classes.first(_log_rest(kept, row, picks, classes)))
+    return values, row
+
+
+def _log_rest(kept: Kept, row: Row, picks: Array, classes: Classes) -> Array:
+    """log(1 - κ), from κ where that is small, else from what is left."""
+    rest = _Rest.of(kept, picks, classes)
+    m, one = row.max, jnp.ones_like(row.max)
+    left = (rest.max - m) + jnp.log(rest.total / largest_exponential(rest.max)) - row.excess
+    return jnp.where(rest.picked < one / 2, jnp.log1p(-rest.picked), left)
+
+
+class _Rest(NamedTuple):
+    """The classes that are not picked."""
+
+    is_picked: Array  # (N, C)
+    x: Array  # logits, -inf at the picked
+    max: Array
+    total: Array  # Σ exp(x - M)
+    picked: Array  # κ
+
+    @classmethod
+    def of(cls, kept: Kept, picks: Array, classes: Classes) -> _Rest:
+        """From the logits of a row and its picked classes."""
+        is_picked = _at_classes(classes.own(picks, kept.x), jnp.ones_like(picks, bool), kept.x)
+        x = jnp.where(is_picked, jnp.full_like(kept.x, -jnp.inf), kept.x)
+        m = finite(classes.max(lax.stop_gradient(x)))
+        p = probabilities(kept, classes)
+        total, picked = classes.sums(exponentials(x, m), zero_where(~is_picked, p))
+        return cls(is_picked, x, m, lax.stop_gradient(total), picked)
+
+
+def _at_classes(own: Array, values: Array, like: Array) -> Array:
+    """The sum of the values of each class, (N, C), 0 at a class that has none."""
+    if own.shape[1] == 1:
+        return zero_where(~is_class(own, like, 1), jnp.broadcast_to(values, like.shape))
+    classes = like.shape[1]
+    own = jnp.where(exists(own, like, 1), own, jnp.asarray(classes, own.dtype))
+    rows = jnp.arange(own.shape[0], dtype=own.dtype)[:, None]
+    nothing = varying_like(jnp.zeros(like.shape, values.dtype), (like, values, own))
+    values = varying_like(values, nothing)
+    at = nothing.at[rows, own]
+    add = at.max if values.dtype == bool else at.add
+    sums: Array = add(values, mode="drop")
+    return sums
+
+
+def _nan_of_none(x: Array, picks: Array, classes: Classes) -> Array:
+    """NaN where a pick is no class, else 0."""
+    return nan_where((picks < 0) | (picks >= classes.number(x)), x.dtype)
+
+
+# ------------------------------------------------------------------------------------------------
+# The rules
+# ------------------------------------------------------------------------------------------------
+
+
+class _Saved(NamedTuple):
+    kept: Kept
+    picks: Any
+    main: Array
+    others: Array  # 1 - p of the main class
+
+
+def _fwd(x: Array, picks: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> tuple[Any, _Saved]:
+    values, row = row_values(x, picks, classes=classes, ask=ask)
+    known = lax.stop_gradient(row)
+    kept = Kept(x, known.max, jnp.ones_like(known.total) / known.total)
+    return (values, row), _Saved(kept, picks, known.main, known.others / known.total)
+
+
+def _jvp(
+    saved: _Saved, x_dot: Array, _: Any, *, classes: Classes, ask: tuple[Ask, ...]
+) -> tuple[RowValues, Row]:
+    kept, picks, *_ = saved
+    p = probabilities(kept, classes)
+    mean = _sum(p * x_dot)
+    values = RowValues()
+    if "logsumexp" in ask:
+        values = values._replace(logsumexp=mean)
+    if "log_prob" in ask:
+        known = jnp.ones((), p.dtype) + _nan_of_none(p, picks, classes)
+        log_p_dot = scaled(known, pick(x_dot, classes.own(picks, p), 1) - mean)
+        values = values._replace(log_prob=log_p_dot)
+    if "entropy" in ask:
+        values = values._replace(entropy=-_sum(_of_entropy(p, kept, classes) * x_dot))
+    if "rest" in ask:
+        values = values._replace(rest=_sum(_of_rest(p, kept, picks, classes) * x_dot))
+    return values, NO_TANGENT
+
+
+def _vjp(saved: _Saved, bar: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> tuple[Array, None]:
+    kept, picks, *of_main = saved
+    bars: RowValues = bar[0]
+    p = probabilities(kept, classes)
+    terms = []
+    if "logsumexp" in ask:
+        terms.append(scaled(p, bars.logsumexp))
+    if "log_prob" in ask:
+        known = jnp.ones((), p.dtype) + _nan_of_none(p, picks, classes)
+        v = scaled(known, bars.log_prob)
+        terms.append(_of_log_probs(p, classes.own(picks, p), v, *of_main))
+    if "entropy" in ask:
+        terms.append(-scaled(_of_entropy(p, kept, classes), bars.entropy))
+    if "rest" in ask:
+        terms.append(scaled(_of_rest(p, kept, picks, classes), bars.rest))
+    return sum(terms[1:], terms[0]), None
+
+
+def _sum(x: Array) -> Array:
+    """Over the classes of this device."""
+    return jnp.sum(x, 1, keepdims=True)
+
+
+def _of_entropy(p: Array, kept: Kept, classes: Classes) -> Array:
+    """p∘(ℓ + H)."""
+    # An impossible class is infinitely far, which p = 0 makes nothing in the value alone.
+    far = p * zero_where(kept.x == -jnp.inf, kept.max - xla.at_most(kept.x, kept.max))
+    return p * classes.sums(far)[0] - far
+
+
+def _of_rest(p: Array, kept: Kept, picks: Array, classes: Classes) -> Array:
+    """q - p."""
+    rest = _Rest.of(kept, picks, classes)
+    scale = jnp.where(rest.total == 0, jnp.zeros_like(rest.total), 1 / rest.total)
+    q = probabilities(Kept(rest.x, rest.max, scale), classes)
+    return jnp.where(rest.is_picked, -p, rest.picked * q)
+
+
+def _textbook(p: Array, own: Array, v: Array, main: Array, others: Array) -> Array:
+    return _at_classes(own, v, p) - p * _sum(v)
+
+
+@differentiates_as(_textbook)
+def _of_log_probs(p: Array, own: Array, v: Array, main: Array, others: Array) -> Array:
+    """v - p Σ v, where at the main class k (1 - p_k) v_k - p_k Σ of the others is no difference."""
+    is_main = own == main.astype(own.dtype)
+    v_main, v_others = _sum(zero_where(~is_main, v)), _sum(zero_where(is_main, v))
+    at_main = others * v_main - (jnp.ones_like(others) - others) * v_others
+    elsewhere = _at_classes(own, v, p) - p * (v_main + v_others)
+    return jnp.where(is_class(main, p, 1), at_main, elsewhere)
+
+
+row_values.defrules(_fwd, _jvp, _vjp)
