@@ -26,6 +26,8 @@ COMMANDS = {
     "train": "Train a classifier and leave a run folder.",
     "evaluate": "Repeat the test scores of a run, or score it on other rows.",
     "predict": "Classes and probabilities of new rows.",
+    "report": "Compare finished runs on one page.",
+    "compare": "Is one of two runs better, on the rows that both were tested on?",
     "cv": "Train and test on k folds, so that every row is tested once.",
     "init": "Write a commented config for a file of data.",
     "check": "Check the hand-written derivative rules of a function.",

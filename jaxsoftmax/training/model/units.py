@@ -1,6 +1,6 @@
 """A classifier in the units of its data, as people read coefficients and other programs take them.
 
-    feature = (x − mean) / scale        features @ W + b  =  x @ (W / scale) + (b − (mean / scale) @ W)
+feature = (x − mean) / scale        features @ W + b  =  x @ (W / scale) + (b − (mean / scale) @ W)
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ CURVES = "curves.png"
 CONFUSION = "confusion.png"
 SCORES = "scores.json"
 COUNTS = "confusion.csv"
+REPORT = "report.html"
+MODEL_CARD = "MODEL_CARD.md"
 LOCK = ".lock"
 FILES = (
     CONFIG,
@@ -36,6 +38,8 @@ FILES = (
     CONFUSION,
     SCORES,
     COUNTS,
+    REPORT,
+    MODEL_CARD,
     model_files.ARRAYS,
     model_files.CARD,
 )
