@@ -60,10 +60,13 @@ def _probabilities(found: Groups, unit_length: bool, rows: Array) -> Array:
 
 
 def _standardised(x: Array, mean: Floats, scale: Floats) -> Array:
-    """(x − mean) / scale, with a mean of twice the digits of float32."""
-    high = mean.astype(np.float32)
-    low = (mean - high).astype(np.float32)
-    return ((x - high[None, :]) - low[None, :]) / scale.astype(np.float32)[None, :]
+    """(x − mean) / scale, with a mean of twice the digits of float32.
+
+    Its two halves are subtracted on either side of the division, where no compiler adds them up.
+    """
+    high, divisor = mean.astype(np.float32), scale.astype(np.float32)
+    low = ((mean - high) / scale).astype(np.float32)
+    return (x - high[None, :]) / divisor[None, :] - low[None, :]
 
 
 def _notes(found: Groups, classes: Sequence[str]) -> list[str]:
