@@ -28,6 +28,7 @@ COMMANDS = {
     "predict": "Classes and probabilities of new rows.",
     "report": "Compare finished runs on one page.",
     "compare": "Is one of two runs better, on the rows that both were tested on?",
+    "sweep": "Train a grid of settings by one compiled program, and the best of them as a run.",
     "export": "Write the model as StableHLO, ONNX, a scikit-learn pipeline or safetensors.",
     "cv": "Train and test on k folds, so that every row is tested once.",
     "init": "Write a commented config for a file of data.",

@@ -23,7 +23,9 @@ def calibration(labels: Labels, probabilities: Probabilities) -> Figure:
     bins = reliability(labels, probabilities)
     used = bins.rows > 0
     figure = Figure(figsize=(4.6, 3.8), layout="constrained")
-    axes = _axes(figure, "Reliability", "probability of the predicted class", "share that is right")
+    axes = styled(
+        figure, "Reliability", "probability of the predicted class", "share that is right"
+    )
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
     sizes = 15 + 200 * bins.rows[used] / bins.rows.max()
     axes.vlines(bins.confidence[used], bins.confidence[used], bins.accuracy[used], color=VALIDATION)
@@ -36,7 +38,7 @@ def calibration(labels: Labels, probabilities: Probabilities) -> Figure:
 def convergence(records: Sequence[Record]) -> Figure:
     """The largest entry of the gradient after each record, and the objective."""
     figure = Figure(figsize=(4.6, 3.8), layout="constrained")
-    axes = _axes(figure, "Convergence", "record", "largest entry of the gradient")
+    axes = styled(figure, "Convergence", "record", "largest entry of the gradient")
     x = np.arange(1, len(records) + 1)
     sizes = np.array([record.gradient_norm for record in records])
     axes.plot(x, sizes, color=TRAIN, linewidth=1.6, marker="o", markersize=3)
@@ -93,7 +95,7 @@ def gallery(images: Images, titles: Sequence[str], colours: str) -> Figure:
 def intervals(names: Sequence[str], values: Sequence[tuple[float, float, float]]) -> Figure:
     """A value and its interval for each name: (low, value, high)."""
     figure = Figure(figsize=(6.4, 1.0 + 0.34 * len(names)), layout="constrained")
-    axes = _axes(figure, "Test accuracy, with its 95 % interval", "", "")
+    axes = styled(figure, "Test accuracy, with its 95 % interval", "", "")
     for place, (low, value, high) in enumerate(values):
         axes.plot([low, high], [place, place], color=TRAIN, linewidth=2)
         axes.plot([value], [place], marker="o", color=TRAIN)
@@ -102,7 +104,8 @@ def intervals(names: Sequence[str], values: Sequence[tuple[float, float, float]]
     return figure
 
 
-def _axes(figure: Figure, title: str, x: str, y: str) -> Axes:
+def styled(figure: Figure, title: str, x: str, y: str) -> Axes:
+    """Axes with a title, in the colours of all figures."""
     axes = figure.subplots()
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_xlabel(x, color=MUTED)

@@ -29,6 +29,8 @@ SCORES = "scores.json"
 COUNTS = "confusion.csv"
 REPORT = "report.html"
 MODEL_CARD = "MODEL_CARD.md"
+SWEEP = "sweep.csv"  # of the best run of a sweep
+SWEEP_PICTURE = "sweep.png"
 LOCK = ".lock"
 FILES = (
     CONFIG,
@@ -40,6 +42,8 @@ FILES = (
     COUNTS,
     REPORT,
     MODEL_CARD,
+    SWEEP,
+    SWEEP_PICTURE,
     model_files.ARRAYS,
     model_files.CARD,
 )
