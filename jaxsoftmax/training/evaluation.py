@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from .config import RunConfig, load_config
 from .config.keys import DataConfig
-from .data import labels, prepare, survey
+from .data import Dataset, labels, prepare, survey
 from .data.labels import Labels
 from .data.sources import open_source
 from .errors import InputError
 from .model import Classifier, load
-from .report.scores import Examination, Majority, examine
+from .report import paired
+from .report.paired import Paired
+from .report.scores import Examination, Majority, Probabilities, examine, losses
 from .runs.folder import CONFIG, read_summary
 
 
@@ -29,6 +32,58 @@ def evaluate(folder: Path, path: Path | None = None) -> Examination:
     Raises:
       InputError: The folder holds no finished run, or the data are no longer the same.
     """
+    model, dataset, seed = _again(folder, path)
+    part = dataset.part("test")
+    return examine(model, part.features, part.labels, Majority.of(dataset), seed)
+
+
+def compare(first: Path, second: Path, data: Path | None = None) -> Paired:
+    """Compares two runs on the rows that both were tested on, or on those of a labelled file.
+
+    Args:
+      first: A run.
+      second: Another, of the same rows: their numbers and labels must agree, features need not.
+      data: A labelled file with the columns of both.
+
+    Raises:
+      InputError: They have no test row in common, or its label is not the same.
+    """
+    if data is not None:
+        a, b = (evaluate_file(folder, data) for folder in (first, second))
+        return paired.compare(
+            _answers(a.labels, a.probabilities), _answers(b.labels, b.probabilities)
+        )
+    runs = [_again(folder) for folder in (first, second)]
+    numbers = [dataset.rows[dataset.parts.test] for _, dataset, _ in runs]
+    common = np.intersect1d(numbers[0], numbers[1], assume_unique=True)
+    if not len(common):
+        raise InputError(
+            f"{first} and {second} have no test row in common; compare them on rows that neither "
+            f"was trained on, with --data FILE"
+        )
+    answers, names = [], []
+    for (model, dataset, _), of_run in zip(runs, numbers, strict=True):
+        part = dataset.part("test")
+        order = np.argsort(of_run)
+        chosen = order[np.searchsorted(of_run, common, sorter=order)]
+        labels = part.labels[chosen]
+        answers.append(_answers(labels, model.probabilities(part.features[chosen])))
+        names.append(np.array(model.classes)[labels])
+    other = int(np.sum(names[0] != names[1]))
+    if other:
+        raise InputError(
+            f"{first} and {second} were not tested on the same rows: of {len(common)} with the "
+            f"same number {other} have different labels"
+        )
+    return paired.compare(answers[0], answers[1])
+
+
+def _answers(labels: npt.NDArray[np.integer], probabilities: Probabilities) -> paired.Answers:
+    return paired.Answers(probabilities.argmax(axis=1) == labels, losses(labels, probabilities))
+
+
+def _again(folder: Path, path: Path | None = None) -> tuple[Classifier, Dataset, int]:
+    """The model of a run, the data it was made from, and the seed."""
     summary, config = read_summary(folder), config_of(folder)
     if path is not None:
         config = _moved(config, str(path))
@@ -38,8 +93,7 @@ def evaluate(folder: Path, path: Path | None = None) -> Examination:
             f"{folder}: the data are no longer those the model was trained on, so its test rows "
             f"cannot be found again; evaluate all rows of a file with --data FILE"
         )
-    model, part = load(folder), dataset.part("test")
-    return examine(model, part.features, part.labels, Majority.of(dataset), config.seed)
+    return load(folder), dataset, config.seed
 
 
 def evaluate_file(

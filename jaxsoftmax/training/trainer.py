@@ -17,9 +17,9 @@ from .errors import RunFailedError
 from .files import write_file
 from .model import Classifier, save
 from .model.files import versions
-from .report import pictures, scores
+from .report import card, page, pictures, scores
 from .runs import Record, RunState, loop
-from .runs.folder import CONFIG, CONFUSION, CURVES, METRICS, SUMMARY, Summary
+from .runs.folder import CONFIG, CONFUSION, CURVES, METRICS, MODEL_CARD, REPORT, SUMMARY, Summary
 from .solvers import Status
 
 WORSE = 0.05  # nats: a test loss this far above that of the class frequencies is no success
@@ -88,6 +88,9 @@ def conclude(
         device=jax.devices()[0].device_kind,
         versions=versions(),
     )
+    result = page.Result(dataset, state, model, test, summary)
+    write_file(folder / REPORT, page.write(folder, result).encode())
+    write_file(folder / MODEL_CARD, card.markdown(result).encode())
     write_file(folder / SUMMARY, summary.model_dump_json(indent=2).encode())
     return summary
 

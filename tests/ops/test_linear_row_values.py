@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxsoftmax import linear_log_softmax, linear_softmax_cross_entropy, linear_softmax_stats
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops.linear_problem import C, N, assert_close
 from tests.ops.linear_row_values import (
     dense_log_probs,

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from jaxsoftmax.training.errors import InputError
 
 from .errors import lines
-from .keys import TAGS, Key, RunConfig, known_keys
+from .keys import TAGS, Key, RunConfig, SweepConfig, known_keys
 
 Tree = dict[str, Any]
 
@@ -23,6 +23,7 @@ PATHS = (
     ("data", "cache"),
     ("split", "validation_path"),
     ("split", "test_path"),
+    ("sweep", "path"),
 )
 
 
@@ -38,8 +39,46 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """
     path = path.expanduser()
     tree = _read(path)
+    if "sweep" in tree:
+        raise InputError(f"{path}: has a [sweep]; run it with: jaxsoftmax sweep {path}")
     _anchor(tree, path.parent)
     return from_tree(tree, path, overrides)
+
+
+def load_sweep(
+    path: Path, overrides: Sequence[str] = (), grid: Sequence[str] = ()
+) -> tuple[RunConfig, SweepConfig]:
+    """Reads a config file with a ``[sweep]``.
+
+    Args:
+      path: a ``.toml`` file.
+      overrides: as for `load_config`.
+      grid: ``key=value,value``, a line of ``[sweep]``.
+
+    Raises:
+      InputError: with every problem found, one line each.
+    """
+    path = path.expanduser()
+    tree = _read(path)
+    section: Any = tree.get("sweep", {})
+    for text in grid:
+        key, equals, values = text.partition("=")
+        if not equals or not isinstance(section, dict):
+            raise InputError(f"--grid {text}: expected key=value,value, as in l2=1e-4,1e-3")
+        given = [_parse(f"{key}={value}")[1] for value in values.split(",")]
+        section[key.strip()] = given[0] if key.strip() == "by" else given
+    tree["sweep"] = section
+    _anchor(tree, path.parent)
+    section = tree.pop("sweep")
+    base = from_tree(tree, path, overrides)
+    try:
+        return base, SweepConfig.model_validate_json(json.dumps(section, default=str))
+    except ValidationError as error:
+        told = [
+            f"{path}: [sweep] {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+            for problem in error.errors()
+        ]
+        raise InputError("\n".join(told)) from None
 
 
 def from_tree(tree: Tree, path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -216,6 +216,34 @@ class RunConfig(Section):
         return self
 
 
+class SweepConfig(Section):
+    """``[sweep]``: runs for every combination of these, by `jaxsoftmax sweep`.
+
+    What is left out has the one value that its own section says; for an l2 of `auto`, all that
+    would be tried.
+    """
+
+    l2: tuple[NonNegative, ...] = Field(default=(), description="Values of model.l2.")
+    learning_rate: tuple[Positive, ...] = Field(
+        default=(), description="Values of solver.learning_rate."
+    )
+    seed: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(
+        default=(),
+        description="Seeds: each orders batches anew, and divides the rows that do not test anew.",
+    )
+    class_weights: tuple[Literal["none", "balanced"], ...] = Field(
+        default=(), description="Values of model.class_weights."
+    )
+    path: tuple[str, ...] = Field(
+        default=(),
+        description="Files of features of the same rows, as the layers of a network; "
+        "relative to the config.",
+    )
+    by: Literal["validation_loss", "validation_accuracy"] = Field(
+        default="validation_loss", description="What the best run is best in; means over seeds."
+    )
+
+
 def known_keys(section: Key, tree: dict[str, Any]) -> set[str]:
     """The keys that a section of an unvalidated config may have, given the tags on the way."""
     model: type[BaseModel] | None = RunConfig

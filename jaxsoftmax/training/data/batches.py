@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def order(seed: int, epoch: Array, rows: int, padded: int) -> Array:
+def order(seed: int | Array, epoch: Array, rows: int, padded: int) -> Array:
     """All row numbers, shuffled by (seed, epoch), and then ``rows`` until there are ``padded``."""
     key = jax.random.fold_in(jax.random.key(seed), epoch)
     shuffled = jax.random.permutation(key, rows)

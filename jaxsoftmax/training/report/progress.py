@@ -78,16 +78,26 @@ def solver_line(config: RunConfig) -> str:
     return f"solver  {solver.name}, {length}, l2 {l2}, seed {config.seed}"
 
 
+def converged(config: RunConfig, summary: Summary) -> bool:
+    """Whether the solver came as far as it was asked to: to its tolerance, or to the last epoch."""
+    status = Status[summary.status.upper()]
+    through = status == Status.ITERATION_LIMIT and isinstance(config.solver, FirstOrder)
+    return status == Status.CONVERGED or through
+
+
+def ending(config: RunConfig, summary: Summary) -> str:
+    """Why the solver stopped."""
+    status = Status[summary.status.upper()]
+    if status != Status.CONVERGED and converged(config, summary):
+        return "after all epochs"
+    return status.sentence()
+
+
 def conclude(config: RunConfig, summary: Summary, scores: Scores, folder: Path) -> str:
     """How it went."""
     told = f"{summary.iterations} steps, gradient {summary.gradient_norm:.1e}, l2 {summary.l2:.3g}"
-    status = Status[summary.status.upper()]
-    if status == Status.CONVERGED:
-        how = f"converged: {told}"
-    elif status == Status.ITERATION_LIMIT and isinstance(config.solver, FirstOrder):
-        how = f"{told}, after all epochs"
-    else:
-        how = f"{told}; {status.sentence()}"
+    ended = ending(config, summary)
+    how = f"{ended}: {told}" if ended == "converged" else f"{told}, {ended}"
     seconds = f"{summary.compile_seconds:.2f} s compiling, {summary.train_seconds:.2f} s training"
     lines = [f"time    {seconds}", f"solver  {how}", scores_lines(scores), f"saved   {folder}"]
     return "\n".join(lines)

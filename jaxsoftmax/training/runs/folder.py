@@ -27,6 +27,10 @@ CURVES = "curves.png"
 CONFUSION = "confusion.png"
 SCORES = "scores.json"
 COUNTS = "confusion.csv"
+REPORT = "report.html"
+MODEL_CARD = "MODEL_CARD.md"
+SWEEP = "sweep.csv"  # of the best run of a sweep
+SWEEP_PICTURE = "sweep.png"
 LOCK = ".lock"
 FILES = (
     CONFIG,
@@ -36,6 +40,10 @@ FILES = (
     CONFUSION,
     SCORES,
     COUNTS,
+    REPORT,
+    MODEL_CARD,
+    SWEEP,
+    SWEEP_PICTURE,
     model_files.ARRAYS,
     model_files.CARD,
 )

@@ -1,0 +1,78 @@
+"""The rows that a model is surest of, and wrong about."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from jaxsoftmax.training.data.columns import Features
+from jaxsoftmax.training.model import Classifier
+from jaxsoftmax.training.model.units import affine
+
+from .scores import Examination
+
+MOST = 20
+REASONS = 4
+
+
+class Reason(NamedTuple):
+    """A feature as the row has it, and how much it says for the wrong class, in logits."""
+
+    feature: str
+    value: float
+    logits: float
+
+
+class Mistake(NamedTuple):
+    """A test row and what was said of it; ``place`` counts the rows of the part."""
+
+    place: int
+    true: str
+    predicted: str
+    probability: float
+    probability_of_true: float
+    reasons: tuple[Reason, ...]
+
+
+def most_confident(
+    model: Classifier, features: Features, tested: Examination, most: int = MOST
+) -> list[Mistake]:
+    """Wrong predictions, the most probable first, with the features that spoke most for them.
+
+    Args:
+      model: What predicted.
+      features: ``(N, D)``, encoded.
+      tested: Its predictions on these rows.
+      most: How many.
+    """
+    predictions = tested.probabilities.argmax(axis=1)
+    sure = tested.probabilities.max(axis=1)
+    wrong = np.flatnonzero(predictions != tested.labels)
+    wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:most]
+    kernel = np.asarray(model.params.kernel, np.float64)
+    names, classes = model.columns.features, model.classes
+    found = []
+    for place in wrong.tolist():
+        true, said = int(tested.labels[place]), int(predictions[place])
+        row = features[place].astype(np.float64)
+        spoke = row * (kernel[:, said] - kernel[:, true])
+        values = in_data(model, row)
+        first = np.argsort(-spoke, kind="stable")[:REASONS]
+        reasons = tuple(
+            Reason(names[d], float(values[d]), float(spoke[d])) for d in first if spoke[d] > 0
+        )
+        of_true = float(tested.probabilities[place, true])
+        found.append(
+            Mistake(place, classes[true], classes[said], float(sure[place]), of_true, reasons)
+        )
+    return found
+
+
+def in_data(model: Classifier, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Features ``(..., D)`` as the data have them; as encoded where rows have unit length."""
+    if model.columns.unit_length:
+        return features
+    mean, scale = affine(model.columns)
+    return features * scale + mean
