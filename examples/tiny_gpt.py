@@ -74,8 +74,7 @@ def train(loss, tokens):
 
 
 text = jnp.minimum(jax.random.geometric(jax.random.key(1), 0.01, (B, T + 1)), V - 1)
-for name, loss in (("logits in memory", with_logits), ("streamed", streamed)):
+for loss in (with_logits, streamed):
     curve, scratch, seconds = train(loss, text)
-    print(
-        f"{name:17} {scratch:6.0f} MiB {seconds:6.2f} s a step; loss", *(f"{v:.5f}" for v in curve)
-    )
+    losses = " ".join(f"{value:.5f}" for value in curve)
+    print(f"{loss.__name__:11} {scratch:4.0f} MiB, {seconds:.2f} s a step, loss {losses}")
