@@ -111,7 +111,7 @@ def logsumexp(
     a = arguments.floating("logsumexp", "a", a)
     class_axes = axes("logsumexp", axis, a.ndim)
     mask = arguments.class_mask("logsumexp", where, a)
-    weights = None if b is None else arguments.weights("logsumexp", "b", b, a.shape)
+    weights = None if b is None else arguments.weights("logsumexp", "b", b, a)
     here, kept_shape = Here(merged_axis(a.ndim, class_axes)), _kept_shape(a, class_axes)
     if weights is None:
         a, alive = arguments.masked_rows(a, mask, class_axes)

@@ -22,6 +22,7 @@ from jaxsoftmax.autodiff import custom_rules
 from .call import arguments, one_program
 from .call.axes import Axis, axes, merge, merged_axis, split
 from .devices.classes import Classes, Here
+from .devices.mesh import placed_like
 from .row import xla
 from .row.exponentials import exponentials, majority, wide
 
@@ -98,7 +99,9 @@ def softmax_jacobian(x: ArrayLike, axis: Axis = -1) -> Array:
     class_axes = axes("softmax_jacobian", axis, x.ndim)
     one_axis = jnp.moveaxis(merge(wide(x), class_axes), merged_axis(x.ndim, class_axes), -1)
     p = softmax_of(one_axis, classes=Here(one_axis.ndim - 1))
-    row, column = p[..., :, None], p[..., None, :]
+    # Where the classes are spread over devices, the rows of J are.
+    whole = placed_like(p, p, (*range(p.ndim - 1), None))
+    row, column = p[..., :, None], whole[..., None, :]
     classes = jnp.arange(p.shape[-1])
     # pᵢ (1 - pᵢ) as pᵢ Σ of the others: 1 - pᵢ loses the small ones when pᵢ is near 1.
     same = classes[:, None] == classes[None, :]

@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxsoftmax.ops.devices.mesh import placed_like
+
 from .axes import Axes, merged_axis
 
 
@@ -59,7 +61,7 @@ def class_mask(function: str, where: Any, like: Array) -> Array | None:
     """`where` as a boolean array of the shape of the logits, or None."""
     if where is None:
         return None
-    return _broadcast(function, "where", _boolean(function, where), like.shape)
+    return _broadcast(function, "where", _boolean(function, where), like)
 
 
 def masked(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | None]:
@@ -88,10 +90,11 @@ def loss_masks(
         return None, None
     mask = _boolean(function, where)
     if mask.ndim == x.ndim:
-        return _broadcast(function, "where", mask, x.shape), None
-    batch = tuple(n for i, n in enumerate(x.shape) if i not in class_axes)
+        return _broadcast(function, "where", mask, x), None
+    batch = tuple(i for i in range(x.ndim) if i not in class_axes)
     if mask.ndim == len(batch):
-        return None, jnp.expand_dims(_broadcast(function, "where", mask, batch), class_axes)
+        rows = _broadcast(function, "where", mask, x, batch)
+        return None, jnp.expand_dims(rows, class_axes)
     raise ValueError(
         f"{function}: where must have the {x.ndim} dimensions of the logits, a mask of classes, or "
         f"the {len(batch)} of the losses, a mask of rows, got {_kind(mask)}. A mask of classes for "
@@ -110,12 +113,19 @@ def _boolean(function: str, where: Any) -> Array:
     return mask
 
 
-def weights(function: str, name: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """Floating-point weights, broadcast to `shape`."""
-    return _broadcast(function, name, floating(function, name, value), shape)
+def weights(function: str, name: str, value: Any, like: Any) -> Array:
+    """Floating-point weights of a shape, or of that of an array and beside it."""
+    if isinstance(like, tuple):
+        like = jax.ShapeDtypeStruct(like, jnp.float32)
+    return _broadcast(function, name, floating(function, name, value), like)
 
 
-def _broadcast(function: str, name: str, array: Array, shape: tuple[int, ...]) -> Array:
+def _broadcast(
+    function: str, name: str, array: Array, like: Any, axes: Axes | None = None
+) -> Array:
+    """`array` of the shape that the logits have along `axes`, or all of them, and beside these."""
+    axes = tuple(range(like.ndim)) if axes is None else axes
+    shape = tuple(like.shape[axis] for axis in axes)
     missing = len(shape) - array.ndim
     # One by one, since a size may be a symbol (`jax.export`).
     fits = missing >= 0 and all(
@@ -126,7 +136,9 @@ def _broadcast(function: str, name: str, array: Array, shape: tuple[int, ...]) -
             f"{function}: {name} must broadcast to the shape {shape}, got {_kind(array)}."
         )
     # Not jnp.broadcast_to: under numpy_rank_promotion="raise" it warns of what is meant here.
-    return jnp.broadcast_to(jnp.expand_dims(array, range(missing)), shape)
+    array = placed_like(jnp.expand_dims(array, range(missing)), like, axes)
+    beside: Array = placed_like(jnp.broadcast_to(array, shape), like, axes)
+    return beside
 
 
 def are_classes(labels: Any) -> bool:
@@ -146,7 +158,8 @@ def integer_labels(
     """Class labels of the batch shape of `x`."""
     _refuse_wide_labels(function, labels, name)
     array = _array(function, name, labels)
-    batch = tuple(n for i, n in enumerate(x.shape) if i not in class_axes)
+    axes = tuple(i for i in range(x.ndim) if i not in class_axes)
+    batch = tuple(x.shape[i] for i in axes)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(
             f"{function}: {name} must be integers of shape {batch}, got {_kind(array)}. "
@@ -158,7 +171,9 @@ def integer_labels(
             f"{what} without the class axis, got {_kind(array)}."
         )
     # Room for comparing with every class, and for telling a negative label from a large one.
-    return array if array.dtype.itemsize >= 4 else array.astype(jnp.int32)
+    array = array if array.dtype.itemsize >= 4 else array.astype(jnp.int32)
+    beside: Array = placed_like(array, x, axes)
+    return beside
 
 
 def _refuse_wide_labels(function: str, labels: Any, name: str) -> None:
@@ -191,7 +206,8 @@ def distribution_labels(function: str, labels: Any, x: Array, *, what: str = "lo
             f"{function}: labels must have the shape {x.shape} of the {what}, got {_kind(array)}. "
             f"Write jnp.broadcast_to(labels, {what}.shape) if that is meant."
         )
-    return floating(function, "labels", array)
+    beside: Array = placed_like(floating(function, "labels", array), x, tuple(range(x.ndim)))
+    return beside
 
 
 def class_weights(function: str, value: Any, x: Array, class_axes: Axes) -> Array | None:
@@ -206,7 +222,9 @@ def class_weights(function: str, value: Any, x: Array, class_axes: Axes) -> Arra
             f"{_kind(array)}."
         )
     ndim, axis = x.ndim - len(class_axes) + 1, merged_axis(x.ndim, class_axes)
-    return array.reshape([classes if i == axis else 1 for i in range(ndim)])
+    # Classes of several axes are merged on every device.
+    beside: Array = placed_like(array, x, class_axes if len(class_axes) == 1 else (None,))
+    return beside.reshape([classes if i == axis else 1 for i in range(ndim)])
 
 
 def ignore_index(function: str, value: Any) -> int | None:

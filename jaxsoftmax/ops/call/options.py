@@ -22,7 +22,8 @@ import numpy as np
 from jax import Array
 
 from jaxsoftmax.ops.devices.classes import Classes, Spread
-from jaxsoftmax.ops.row.exponentials import wide
+from jaxsoftmax.ops.devices.mesh import placed_like
+from jaxsoftmax.ops.row.exponentials import is_placed, wide
 from jaxsoftmax.ops.row.label import Target
 
 from . import arguments
@@ -150,12 +151,11 @@ def _of_labels(w: Array, y: Array, classes: Classes) -> Array:
         here = (own >= 0) & (own < w.shape[0])
         found = jnp.take(w, own, mode="clip")
         return classes.whole(jnp.where(here, found, jnp.zeros_like(found)))[0]
-    there = jax.typeof(y).sharding
-    if all(name is None for name in there.spec):
+    if not (is_placed(w) or is_placed(y)):
         return jnp.take(w, y, mode="clip")
     # On a mesh with explicit axes: all weights on every device.
-    w = jax.reshard(w, jax.sharding.NamedSharding(there.mesh, jax.sharding.PartitionSpec(None)))
-    return w.at[y].get(mode="clip", out_sharding=there)
+    w = placed_like(w, y, (None,))
+    return w.at[y].get(mode="clip", out_sharding=jax.typeof(y).sharding)
 
 
 def admissible(t: Array, mask: Array | None) -> Array:

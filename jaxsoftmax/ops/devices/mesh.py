@@ -78,6 +78,28 @@ def layout(
     return Layout(mesh, of_batch, of_classes)
 
 
+def placed_like(value: Any, x: Any, axes: tuple[int | None, ...]) -> Any:
+    """`value`, moved to where the type says that `x` lies, if it says so.
+
+    Args:
+      value: an array.
+      x: an array that `value` goes with, or a mere shape, which lies nowhere.
+      axes: for each axis of `value` that of `x` beside it, or None. Where there is none, or one of
+        the two has length 1, nothing is spread.
+    """
+    if not isinstance(x, jax.Array):
+        return value
+    here, there = jax.typeof(value).sharding, jax.typeof(x).sharding
+    beside = zip(value.shape, axes, strict=True)
+    spec = P(
+        *(None if axis is None or n != x.shape[axis] else there.spec[axis] for n, axis in beside)
+    )
+    if tuple(here.spec) == tuple(spec):
+        return value
+    mesh = here.mesh if there.mesh.empty else there.mesh
+    return jax.reshard(value, NamedSharding(mesh, spec))
+
+
 def is_automatic(*arrays: Any) -> bool:
     """Whether XLA may spread these arrays over devices as it likes: their types, or the context."""
     meshes = [jax.typeof(a).sharding.mesh for a in arrays if a is not None]

@@ -91,7 +91,7 @@ def _sums(name: str, x: Array, *args: Array, axis: int, **options: Any) -> Array
     on_cpu, plainly = (
         functools.partial(getattr(form, name), axis=axis, **options) for form in (cpu, plain)
     )
-    if (static_size(x, axis) or 0) <= SHORT or is_sharded(x, axis):
+    if (static_size(x, axis) or 0) <= SHORT or any(is_sharded(v, axis) for v in (x, *args)):
         plain_sums: Array = plainly(x, *args)
         return plain_sums
     sums: Array = xla.by_platform(on_cpu, plainly, x, *args)
