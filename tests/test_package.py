@@ -18,6 +18,7 @@ PUBLIC = {
     "linear_softmax_js_divergence",
     "linear_softmax_kl_divergence",
     "linear_softmax_stats",
+    "linear_top_k",
     "log_softmax",
     "logsumexp",
     "softmax",
