@@ -16,4 +16,5 @@ from .ops import softmax_cross_entropy as softmax_cross_entropy
 from .ops import (
     softmax_cross_entropy_with_integer_labels as softmax_cross_entropy_with_integer_labels,
 )
+from .ops import softmax_entropy as softmax_entropy
 from .ops import softmax_jacobian as softmax_jacobian

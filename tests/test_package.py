@@ -24,6 +24,7 @@ PUBLIC = {
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "softmax_entropy",
     "softmax_jacobian",
 }
 

@@ -74,7 +74,7 @@ def linear_top_k(
       >>> features, kernel = jnp.ones((1, 1)), jnp.array([[0.0, 2.0, 1.0]])
       >>> log_probs, classes = linear_top_k(features, kernel, 2)
       >>> log_probs.round(3).tolist(), classes.tolist()
-      ([[-0.4077..., -1.4077...]], [[1, 2]])
+      ([[-0.408..., -1.408...]], [[1, 2]])
 
     See Also:
       `linear_log_softmax`; `linear_softmax_cross_entropy` with `label_weights`, for the student.
