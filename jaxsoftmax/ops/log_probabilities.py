@@ -59,7 +59,7 @@ def row_values(
     """What is asked for, and the statistics of the rows, which carry no derivative.
 
     Args:
-      x: logits (N, C) in float32 or wider.
+      x: logits (N, C) in float32 or wider; without picks the classes may lie along any axis.
       picks: classes (N, K), or None.
       classes: where the classes are.
       ask: which of the values.
@@ -156,7 +156,8 @@ def _jvp(
 ) -> tuple[RowValues, Row]:
     kept, picks, *_ = saved
     p = probabilities(kept, classes)
-    mean = _sum(p * x_dot)
+    axis = classes.axis
+    mean = _sum(p * x_dot, axis)
     values = RowValues()
     if "logsumexp" in ask:
         values = values._replace(logsumexp=mean)
@@ -165,9 +166,9 @@ def _jvp(
         log_p_dot = scaled(known, pick(x_dot, classes.own(picks, p), 1) - mean)
         values = values._replace(log_prob=log_p_dot)
     if "entropy" in ask:
-        values = values._replace(entropy=-_sum(_of_entropy(p, kept, classes) * x_dot))
+        values = values._replace(entropy=-_sum(_of_entropy(p, kept, classes) * x_dot, axis))
     if "rest" in ask:
-        values = values._replace(rest=_sum(_of_rest(p, kept, picks, classes) * x_dot))
+        values = values._replace(rest=_sum(_of_rest(p, kept, picks, classes) * x_dot, axis))
     return values, NO_TANGENT
 
 
@@ -189,9 +190,9 @@ def _vjp(saved: _Saved, bar: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> 
     return sum(terms[1:], terms[0]), None
 
 
-def _sum(x: Array) -> Array:
-    """Over the classes of this device."""
-    return jnp.sum(x, 1, keepdims=True)
+def _sum(x: Array, axis: int = 1) -> Array:
+    """Over the classes of this device, or over the picked ones."""
+    return jnp.sum(x, axis, keepdims=True)
 
 
 def _of_entropy(p: Array, kept: Kept, classes: Classes) -> Array:

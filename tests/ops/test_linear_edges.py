@@ -259,7 +259,7 @@ def test_statistics_come_with_the_loss(reduction, distributions):
         jnp.sum(t * log_p, -1),
         jnp.argmax(logits, -1).astype(jnp.float32),
         -jnp.sum(jnp.exp(log_p) * log_p, -1),
-        jnp.argsort(jnp.argsort(-logits, -1), -1)[jnp.arange(len(labels)), labels] * 1.0,
+        jnp.argsort(jnp.argsort(-logits, -1), -1)[jnp.arange(N), labels].astype(jnp.float32),
     )
     left_out = (0, 0, -1, 0, -1)
     gradient, stats = jax.jacrev(loss, has_aux=True)(kernel)

@@ -24,7 +24,7 @@ from jaxsoftmax import (
     softmax_cross_entropy_with_integer_labels,
     softmax_jacobian,
 )
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops.devices import assert_close, mesh_of, placed
 
 N, C, D = 4, 24, 4

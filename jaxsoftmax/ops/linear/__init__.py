@@ -6,3 +6,4 @@ from .divergence import linear_softmax_kl_divergence as linear_softmax_kl_diverg
 from .log_softmax import linear_log_softmax as linear_log_softmax
 from .softmax_stats import linear_softmax_stats as linear_softmax_stats
 from .stats import LossStats as LossStats
+from .top_k import linear_top_k as linear_top_k

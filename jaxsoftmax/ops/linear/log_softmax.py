@@ -134,7 +134,7 @@ def linear_log_softmax(
       >>> features, kernel = jnp.ones((2, 1)), jnp.array([[0.0, 1.0, 2.0]])
       >>> tokens = jnp.array([2, 0])
       >>> linear_log_softmax(features, kernel, tokens).round(3).tolist()
-      [-0.4077..., -2.4077...]
+      [-0.408..., -2.408...]
       >>> advantages = jnp.array([1.0, -1.0])
       >>> def policy_loss(kernel):
       ...     return -jnp.sum(advantages * linear_log_softmax(features, kernel, tokens))
