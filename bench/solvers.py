@@ -38,7 +38,7 @@ EQUAL = 1e-6  # relative, of objectives
 TOLERANCE = 1e-6  # of the gradient
 CS = 20  # values of C on a path
 LARGEST = 30_000_000  # numbers, above which scikit-learn's lbfgs takes minutes
-HOPELESS = 4  # times the best of theirs, in the first fit: is not timed again
+HOPELESS = 2  # times the best of theirs, in the first fit: is not timed again
 
 Floats = npt.NDArray[np.floating]
 Fit = Callable[[], Any]

@@ -56,11 +56,9 @@ def alone(config):
 
 RULES = [
     'name = "sgd"',
-    'name = "momentum"',
     'name = "adamw"\nclip_norm = 0.1',
     'name = "lamb"\nweight_decay = 0.1',
     'name = "rmsprop"\nmomentum = 0.9',
-    'name = "adagrad"',
     'name = "muon"',
 ]
 
@@ -219,13 +217,11 @@ def test_one_program_trains_the_grid(config):
     assert program.scores._cache_size() == 1
 
 
-def test_a_large_grid_is_solved_in_parts(config, monkeypatch):
-    base, grid = load_sweep(config(NEWTON), grid=["l2=1e-3,1e-2,1e-1,1,10"])
+def test_side_by_side_is_the_same_as_one_by_one(config, monkeypatch):
+    base, grid = load_sweep(config(NEWTON), grid=["l2=1e-3,1e-2,1e-1"])
     whole = sweep(base, grid).outcomes
     monkeypatch.setattr(program, "at_once", lambda *sizes: 2)
-    jax.clear_caches()
     parts = sweep(base, grid).outcomes
-    assert program.converge._cache_size() == 1
     for a, b in zip(whole, parts, strict=True):
         assert a.point == b.point
         assert a.validation_loss == pytest.approx(b.validation_loss, rel=1e-4)

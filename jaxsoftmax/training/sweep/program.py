@@ -1,7 +1,7 @@
-"""The compiled programs: all runs of one file of features, side by side.
+"""The compiled programs: all runs of one file of features.
 
-The features are the same for all, so that a product with B kernels ``(D, C)`` is one with a kernel
-``(D, B C)``, and each row is read once for all of them.
+On batches the runs of a seed are side by side: a product with B kernels ``(D, C)`` is one with a
+kernel ``(D, B C)``, and each row is read once for all of them.
 """
 
 from __future__ import annotations
@@ -55,24 +55,36 @@ class Rates(NamedTuple):
 
 
 def at_once(runs: int, rows: int, width: int, classes: int) -> int:
-    """How many runs one call may solve."""
+    """How many runs are solved side by side.
+
+    On a CPU one after the other: a single run keeps it busy, and none has to wait for those that
+    take more steps. Elsewhere as many as memory holds.
+    """
+    if jax.default_backend() == "cpu":
+        return 1
     return max(1, min(runs, HELD // max(1, rows * max(width, 4 * classes))))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def converge(
-    choice: NewtonCg | Lbfgs, classes: int, bias: bool, rows: Problem, settled: Settled
+    choice: NewtonCg | Lbfgs,
+    classes: int,
+    bias: bool,
+    side_by_side: int,
+    rows: Problem,
+    settled: Settled,
 ) -> State:
     """B runs of a solver that sees all rows, to its tolerance."""
     solver = choice.solver(Horizon(1, choice.max_iterations))
     settings = Settings(jnp.float32(choice.tolerance), jnp.int32(choice.max_iterations))
     start = _zeros(rows, classes, bias)
 
-    def run(weights: Array, l2: Array) -> State:
-        problem = dataclasses.replace(rows, weights=weights, l2=l2)
+    def run(settled: Settled) -> State:
+        problem = dataclasses.replace(rows, weights=settled.weights, l2=settled.l2)
         return solve(solver, problem, start, settings)._replace(memory=None)
 
-    found: State = jax.vmap(run)(*settled)
+    size = side_by_side if side_by_side > 1 else None
+    found: State = jax.lax.map(run, settled, batch_size=size)
     return found
 
 
@@ -155,11 +167,11 @@ def descend(
 def scores(params: Params, rows: Problem, weights: Array) -> loop.Scores:
     """Those of B models on rows weighted ``(B, N)``."""
 
-    def one(params: Params, weights: Array) -> loop.Scores:
-        judged: loop.Scores = loop.scores(params, dataclasses.replace(rows, weights=weights))
+    def one(run: tuple[Params, Array]) -> loop.Scores:
+        judged: loop.Scores = loop.scores(run[0], dataclasses.replace(rows, weights=run[1]))
         return judged
 
-    found: loop.Scores = jax.vmap(one)(params, weights)
+    found: loop.Scores = jax.lax.map(one, (params, weights))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -135,28 +134,25 @@ def _of_file(config: RunConfig, dataset: Dataset, runs: Sequence[Point]) -> Iter
         states = _descend(config, config.solver, dataset, rows, runs, training, weights)
     else:
         states = _converge(config, config.solver, dataset, rows, runs, train)
-    size = program.at_once(len(runs), stop, 0, len(dataset.classes))
-    for start, chunk in _chunks(states, size):
-        span = slice(start, start + len(chunk.status))
-        on_train, on_validation = (
-            program.scores(chunk.params, rows, jnp.asarray(np.stack(part[span])))
-            for part in (train, validation)
+    on_train, on_validation = (
+        program.scores(states.params, rows, jnp.asarray(np.stack(part)))
+        for part in (train, validation)
+    )
+    for number, point in enumerate(runs):
+        yield Outcome(
+            point.path,
+            point.seed,
+            point.class_weights,
+            point.l2,
+            point.rate,
+            float(on_train.loss[number]),
+            float(on_train.accuracy[number]),
+            float(on_validation.loss[number]),
+            float(on_validation.accuracy[number]),
+            float(states.gradient_norm[number]),
+            int(states.iterations[number]),
+            Status(int(states.status[number])).name.lower(),
         )
-        for number, point in enumerate(runs[span]):
-            yield Outcome(
-                point.path,
-                point.seed,
-                point.class_weights,
-                point.l2,
-                point.rate,
-                float(on_train.loss[number]),
-                float(on_train.accuracy[number]),
-                float(on_validation.loss[number]),
-                float(on_validation.accuracy[number]),
-                float(chunk.gradient_norm[number]),
-                int(chunk.iterations[number]),
-                Status(int(chunk.status[number])).name.lower(),
-            )
 
 
 def training_rows(config: RunConfig, dataset: Dataset, seed: int) -> npt.NDArray[np.intp]:
@@ -191,17 +187,11 @@ def _converge(
 ) -> State:
     width, classes = dataset.features.shape[1], len(dataset.classes)
     size = program.at_once(len(runs), len(rows.labels), width, classes)
-    found = []
-    for start in range(0, len(runs), size):
-        # The last call has as many as the others, so that there is one program.
-        span = [min(number, len(runs) - 1) for number in range(start, start + size)]
-        settled = program.Settled(
-            jnp.asarray(np.stack([train[i] for i in span])),
-            jnp.asarray([runs[i].l2 for i in span], jnp.float32),
-        )
-        bias = config.model.bias
-        found.append(jax.device_get(program.converge(solver, classes, bias, rows, settled)))
-    states: State = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(runs)], *found)
+    settled = program.Settled(
+        jnp.asarray(np.stack(train)), jnp.asarray([point.l2 for point in runs], jnp.float32)
+    )
+    bias = config.model.bias
+    states: State = program.converge(solver, classes, bias, size, rows, settled)
     return states
 
 
@@ -245,11 +235,3 @@ def _without(weights: Weights, chosen: npt.NDArray[np.intp]) -> Weights:
     found = weights.copy()
     found[chosen] = 0
     return found
-
-
-def _chunks(states: State, size: int) -> Iterator[tuple[int, State]]:
-    for start in itertools.count(0, size):
-        chunk: State = jax.tree.map(lambda leaf: leaf[start : start + size], states)  # noqa: B023
-        if not len(chunk.status):
-            return
-        yield start, chunk
