@@ -70,7 +70,7 @@ def test_train_leaves_a_complete_run(trained):
     assert {path.name for path in trained.iterdir()} == {
         "config.json", "metrics.jsonl", "summary.json", "model.safetensors", "model.json",
         "curves.png", "confusion.png", "scores.json", "confusion.csv",
-        ".lock",
+        "SHA256SUMS", ".lock",
     }  # fmt: skip
     records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, 13))

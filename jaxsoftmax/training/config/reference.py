@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 from jaxsoftmax.training.solvers.optimizers import Optimizer
 from jaxsoftmax.training.solvers.schedules import Schedule
 
-from .keys import ColumnsConfig, DataConfig, ModelConfig, RunConfig, Split
+from .keys import CheckpointConfig, ColumnsConfig, DataConfig, ModelConfig, RunConfig, Split
 
 SECTIONS = (
     ("data", DataConfig),
@@ -41,6 +41,7 @@ def page() -> str:
         _section(f'[solver.schedule] name = "{_tag(model)}"', model)
         for model in get_args(get_args(Schedule)[0])
     ]
+    parts.append(_section("[checkpoint]", CheckpointConfig))
     return "\n".join(parts)
 
 
