@@ -341,6 +341,8 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr("time.strftime", lambda pattern: pattern.split("-%")[0] + "-now")
     claims = [run_folder.claim(None, "c", overwrite=False) for _ in range(3)]
     assert [claim.folder.name for claim in claims] == ["c-now", "c-now-2", "c-now-3"]
+    for claim in claims:
+        claim.lock.close()
 
 
 def test_a_run_is_not_overwritten_unless_asked(config, tmp_path, capsys):
