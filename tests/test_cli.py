@@ -70,7 +70,7 @@ def test_train_leaves_a_complete_run(trained):
     assert {path.name for path in trained.iterdir()} == {
         "config.json", "metrics.jsonl", "summary.json", "model.safetensors", "model.json",
         "curves.png", "confusion.png", "scores.json", "confusion.csv",
-        "report.html", "MODEL_CARD.md", ".lock",
+        "report.html", "MODEL_CARD.md", "SHA256SUMS", ".lock",
     }  # fmt: skip
     records = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, 13))
@@ -341,6 +341,8 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setattr("time.strftime", lambda pattern: pattern.split("-%")[0] + "-now")
     claims = [run_folder.claim(None, "c", overwrite=False) for _ in range(3)]
     assert [claim.folder.name for claim in claims] == ["c-now", "c-now-2", "c-now-3"]
+    for claim in claims:
+        claim.lock.close()
 
 
 def test_a_run_is_not_overwritten_unless_asked(config, tmp_path, capsys):

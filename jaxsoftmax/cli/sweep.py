@@ -43,14 +43,16 @@ def sweep(
     from jaxsoftmax.training.runs import folder
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    claim = folder.claim(out, config.stem, overwrite=overwrite)
-    found = sweeps.sweep(
-        base, axes, lambda dataset, runs: console.print(f"sweep   {dataset.origin}: {runs} runs")
-    )
-    told.save(claim.folder, found, axes.by, (folder.SWEEP, folder.SWEEP_PICTURE))
-    console.print(told.lines(found, axes.by))
-    console.print(progress.solver_line(found.config))
-    summary = trainer.train(found.config, data.prepare(found.config), claim.folder)
-    target = claim.publish()
+    with folder.claim(out, config.stem, overwrite=overwrite) as claim:
+        found = sweeps.sweep(
+            base,
+            axes,
+            lambda dataset, runs: console.print(f"sweep   {dataset.origin}: {runs} runs"),
+        )
+        told.save(claim.folder, found, axes.by, folder.OF_SWEEPS)
+        console.print(told.lines(found, axes.by))
+        console.print(progress.solver_line(found.config))
+        summary = trainer.train(found.config, data.prepare(found.config), claim.folder)
+        target = claim.publish()
     scores = Scores.model_validate_json((target / folder.SCORES).read_bytes())
     console.print(progress.conclude(found.config, summary, scores, target))

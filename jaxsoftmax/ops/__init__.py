@@ -16,6 +16,6 @@ from .log_softmax import log_softmax as log_softmax
 from .logsumexp import logsumexp as logsumexp
 from .softmax import softmax as softmax
 from .softmax import softmax_jacobian as softmax_jacobian
+from .softmax_entropy import softmax_entropy as softmax_entropy
 from .sparsemax import sparsemax as sparsemax
 from .sparsemax import sparsemax_loss as sparsemax_loss
-from .softmax_entropy import softmax_entropy as softmax_entropy

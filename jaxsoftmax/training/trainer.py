@@ -13,13 +13,26 @@ import numpy.typing as npt
 
 from .config import RunConfig
 from .data import Dataset
-from .errors import RunFailedError
-from .files import write_file
+from .errors import InterruptedRunError, RunFailedError
+from .files import append, write_file
 from .model import Classifier, save
 from .model.files import versions
 from .report import card, page, pictures, scores
-from .runs import Record, RunState, loop
-from .runs.folder import CONFIG, CONFUSION, CURVES, METRICS, MODEL_CARD, REPORT, SUMMARY, Summary
+from .runs import Record, RunState, loop, resume
+from .runs.checkpoints import Checkpoint
+from .runs.folder import (
+    CONFIG,
+    CONFUSION,
+    CURVES,
+    METRICS,
+    MODEL_CARD,
+    REPORT,
+    SUMMARY,
+    Summary,
+    complete,
+    resume_command,
+)
+from .runs.saver import Saver
 from .solvers import Status
 
 WORSE = 0.05  # nats: a test loss this far above that of the class frequencies is no success
@@ -30,28 +43,76 @@ def train(
     dataset: Dataset,
     folder: Path,
     on_record: Callable[[Record], None] = lambda record: None,
+    *,
+    checkpoint: Checkpoint | None = None,
+    asked: Callable[[], int | None] = lambda: None,
 ) -> Summary:
     """Trains, tests, and leaves config, metrics, model, scores, figures and summary in ``folder``.
 
+    Args:
+      config: What to do.
+      dataset: Its rows.
+      folder: Where; claimed by this process.
+      on_record: Called with each new record.
+      checkpoint: Where to go on; from the start when left out.
+      asked: The signal that asks the run to stop, or None; looked at between steps.
+
     Raises:
-      RunFailedError: The model is worse than saying how frequent the classes are.
+      RunFailedError: The loss is no longer finite, or the model is worse than saying how frequent
+        the classes are.
+      InterruptedRunError: The run was asked to stop, and is saved.
+      OSError: A file cannot be written; what was saved before is as it was.
     """
     write_file(folder / CONFIG, config.model_dump_json(indent=2).encode())
     start = time.perf_counter()
     job = loop.prepare(config, dataset)
-    state = loop.begin(job)
+    state = loop.begin(job) if checkpoint is None else resume.state_of(job, checkpoint)
+    write_file(folder / METRICS, "".join(map(_line, state.records)).encode())
+    saved = None if checkpoint is None else checkpoint.card.steps
+    saver = Saver(folder, config.checkpoint, saved)
     compiled = None
-    with (folder / METRICS).open("w", encoding="utf-8") as log:
-        while not loop.finished(job, state):
-            known = len(state.records)
-            state = loop.advance(job, state)
-            compiled = compiled or time.perf_counter()
-            for record in state.records[known:]:
-                print(json.dumps(record._asdict()), file=log, flush=True)
-                on_record(record)
+    while not loop.finished(job, state):
+        steps = loop.steps(job, state)
+        if (signal := asked()) is not None:
+            saver.save(steps, state)
+            raise InterruptedRunError(
+                f"stopped after {steps} steps, and saved; go on with {resume_command(folder)}",
+                signal,
+            )
+        if saver.due(steps):
+            saver.save(steps, state)
+        began, known = time.perf_counter(), len(state.records)
+        try:
+            state = loop.advance(job, state, saver.ahead(steps))
+        except loop.DivergedError as failure:
+            raise _with_last_good(failure, job, state, saver) from None
+        saver.took(time.perf_counter() - began)
+        compiled = compiled or time.perf_counter()
+        for record in state.records[known:]:
+            append(folder / METRICS, _line(record))
+            on_record(record)
     end = time.perf_counter()
     compiled = compiled or end
-    return conclude(dataset, state, folder, (compiled - start, end - compiled))
+    summary = conclude(dataset, state, folder, (compiled - start, end - compiled))
+    complete(folder)
+    return summary
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record._asdict()) + "\n"
+
+
+def _with_last_good(
+    failure: loop.DivergedError, job: loop.Job, state: RunState, saver: Saver
+) -> RunFailedError:
+    """Saves the state after the last step that went well, and says where it is."""
+    if failure.good:
+        state = loop.advance(job, state, failure.good)
+    place = saver.save(loop.steps(job, state), state)
+    return RunFailedError(
+        f"{failure} The state before that step is in {place}; go on from it with "
+        f"{resume_command(saver.folder)} and other settings (--set and --allow-change)."
+    )
 
 
 def conclude(

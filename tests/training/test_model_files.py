@@ -59,8 +59,22 @@ def test_every_flipped_byte_of_the_arrays_is_noticed(tmp_path):
     for place in range(len(content)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         assert complaint(tmp_path) == (
-            "RUN/model.safetensors: is damaged: its SHA-256 is not the one that model.json records"
+            "RUN/model.safetensors: is damaged, or model.json is: "
+            "their SHA-256 is not the one that model.json records"
         )
+
+
+def test_every_flipped_byte_of_the_card_is_noticed_or_changes_nothing(tmp_path):
+    files.save(tmp_path, model())
+    path = tmp_path / "model.json"
+    content, whole = path.read_bytes(), files.load(tmp_path)
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        try:
+            found = files.load(tmp_path)
+        except InputError:
+            continue
+        assert (found.classes, found.columns) == (whole.classes, whole.columns)
 
 
 def test_missing_and_damaged_files(tmp_path):
@@ -68,11 +82,16 @@ def test_missing_and_damaged_files(tmp_path):
     arrays, card = tmp_path / "model.safetensors", tmp_path / "model.json"
     content = json.loads(card.read_text())
 
-    card.write_text(json.dumps(content | {"classes": ["yes", "no", "maybe"]}))
+    other = files.ModelCard.model_validate_json(card.read_bytes())
+    other = other.model_copy(update={"classes": ("yes", "no", "maybe")})
+    card.write_text(other.model_dump_json())
+    assert complaint(tmp_path).endswith("their SHA-256 is not the one that model.json records")
+    digest = other.digest(arrays.read_bytes())
+    card.write_text(other.model_copy(update={"sha256": digest}).model_dump_json())
     assert complaint(tmp_path) == "RUN: model.safetensors and model.json do not belong together"
-    card.write_text(json.dumps(content | {"format": "jaxsoftmax-linear-3"}))
+    card.write_text(json.dumps(content | {"format": "jaxsoftmax-linear-4"}))
     assert complaint(tmp_path) == (
-        "RUN/model.json: is damaged: format Input should be 'jaxsoftmax-linear-2'"
+        "RUN/model.json: is damaged: format Input should be 'jaxsoftmax-linear-3'"
     )
     card.write_text("{")
     assert complaint(tmp_path).startswith("RUN/model.json: is damaged:")

@@ -196,8 +196,20 @@ class ModelConfig(Section):
     )
 
 
+class CheckpointConfig(Section):
+    """``[checkpoint]``: how often a run is saved, to go on from with ``--resume``."""
+
+    every_steps: Count | None = Field(
+        default=None, description="Steps of the solver from one checkpoint to the next."
+    )
+    every_minutes: Positive = Field(
+        default=10.0, description="Minutes from one checkpoint to the next; whichever comes first."
+    )
+    keep: Count = Field(default=2, description="So many stay, in case the newest is damaged.")
+
+
 class RunConfig(Section):
-    """Everything that decides the result of a run."""
+    """Everything that decides the result of a run, and how it is kept."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: DataConfig
@@ -205,6 +217,7 @@ class RunConfig(Section):
     split: Split = Split()
     model: ModelConfig = ModelConfig()
     solver: Optimizer = NewtonCg(name="newton_cg")
+    checkpoint: CheckpointConfig = CheckpointConfig()
 
     @model_validator(mode="after")
     def _path_needs_convergence(self) -> Self:

@@ -1,6 +1,6 @@
 """A model on disk: ``model.safetensors`` (arrays) and ``model.json`` (all that gives them meaning).
 
-Safetensors has no checksum, so the JSON keeps the SHA-256 of the arrays' file.
+Neither format has a checksum, so the JSON keeps one SHA-256 of the arrays' file and of itself.
 """
 
 from __future__ import annotations
@@ -31,11 +31,16 @@ CARD = "model.json"
 class ModelCard(Section):
     """The contents of ``model.json``."""
 
-    format: Literal["jaxsoftmax-linear-2"] = "jaxsoftmax-linear-2"
+    format: Literal["jaxsoftmax-linear-3"] = "jaxsoftmax-linear-3"
     classes: tuple[str, ...]
     columns: Columns
-    sha256: str
+    sha256: str = ""
     versions: dict[str, str]
+
+    def digest(self, arrays: bytes) -> str:
+        """The SHA-256 of the arrays' file and then of this card, were its own ``sha256`` empty."""
+        bare = self.model_copy(update={"sha256": ""}).model_dump_json()
+        return hashlib.sha256(arrays + bare.encode()).hexdigest()
 
 
 def save(folder: Path, model: Classifier) -> None:
@@ -47,9 +52,9 @@ def save(folder: Path, model: Classifier) -> None:
     card = ModelCard(
         classes=model.classes,
         columns=model.columns,
-        sha256=hashlib.sha256(content).hexdigest(),
         versions=versions(),
     )
+    card = card.model_copy(update={"sha256": card.digest(content)})
     write_file(folder / ARRAYS, content)
     write_file(folder / CARD, card.model_dump_json(indent=2).encode())
 
@@ -61,7 +66,7 @@ def load(folder: Path) -> Classifier:
       InputError: a file is missing, damaged, or does not fit the other one.
     """
     card = _read_card(folder / CARD)
-    arrays = _read_arrays(folder / ARRAYS, card.sha256)
+    arrays = _read_arrays(folder / ARRAYS, card)
     kernel, bias = arrays.get("kernel"), arrays.get("bias")
     shape = (len(card.columns.features), len(card.classes))
     if kernel is None or kernel.shape != shape or (bias is not None and bias.shape != shape[1:]):
@@ -94,13 +99,15 @@ def _read_card(path: Path) -> ModelCard:
         raise InputError(f"{path}: is damaged: {place} {detail['msg']}") from None
 
 
-def _read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path, card: ModelCard) -> dict[str, np.ndarray]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise InputError(f"{path}: is damaged: its SHA-256 is not the one that {CARD} records")
+    if card.digest(content) != card.sha256:
+        raise InputError(
+            f"{path}: is damaged, or {CARD} is: their SHA-256 is not the one that {CARD} records"
+        )
     try:
         return safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:

@@ -10,19 +10,23 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import shlex
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, Self
 
 from pydantic import ValidationError
 
 from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.model import files as model_files
 from jaxsoftmax.training.schema import Section
+from jaxsoftmax.training.sums import SUMS, listed, seal, sealed
+
+from . import checkpoints
 
 CONFIG = "config.json"  # resolved: every default written out; can be trained from again
 METRICS = "metrics.jsonl"  # one object a pass over the training rows
-SUMMARY = "summary.json"  # written last: where it is, the run is complete
+SUMMARY = "summary.json"
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
 SCORES = "scores.json"
@@ -32,6 +36,8 @@ MODEL_CARD = "MODEL_CARD.md"
 SWEEP = "sweep.csv"  # of the best run of a sweep
 SWEEP_PICTURE = "sweep.png"
 LOCK = ".lock"
+NEW = ".new"  # ends the name of a run that will replace another
+OF_SWEEPS = (SWEEP, SWEEP_PICTURE)  # the only files that some runs do not have
 FILES = (
     CONFIG,
     METRICS,
@@ -42,10 +48,10 @@ FILES = (
     COUNTS,
     REPORT,
     MODEL_CARD,
-    SWEEP,
-    SWEEP_PICTURE,
+    *OF_SWEEPS,
     model_files.ARRAYS,
     model_files.CARD,
+    SUMS,  # written last: where it is, the run is complete, and each file is as it was
 )
 
 
@@ -79,24 +85,37 @@ class Claim(NamedTuple):
     Attributes:
       folder: where the run is made.
       target: where it will lie: the same, unless an older run is being replaced.
-      lock: the open file that holds the lock.
+      lock: the open file that holds the lock; it is closed at the end of a ``with``.
     """
 
     folder: Path
     target: Path
-    lock: int
+    lock: BinaryIO
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.close()
 
     def publish(self) -> Path:
-        """Puts a complete run in the place of the old one, and gives back where it is."""
+        """Puts a complete run in the place of the old one, and gives back where it is.
+
+        The sums go first and come last, so that a mixture of both is never taken for a run; the
+        checkpoints stay until then.
+        """
         if self.folder != self.target:
-            for name in FILES:
+            for name in reversed(FILES):
                 (self.target / name).unlink(missing_ok=True)
-            for path in self.folder.iterdir():
-                if path.name != LOCK:
-                    path.replace(self.target / path.name)
+            checkpoints.remove(self.target)
+            for name in FILES:
+                (self.folder / name).replace(self.target / name)
+            checkpoints.remove(self.folder)
             (self.folder / LOCK).unlink()
             self.folder.rmdir()
-        os.close(self.lock)
+        else:
+            checkpoints.remove(self.folder)
+        self.lock.close()
         return self.target
 
 
@@ -112,29 +131,81 @@ def claim(out: Path | None, name: str, *, overwrite: bool) -> Claim:
         out = out.expanduser()
         found = [file for file in FILES if (out / file).exists()]
         if found and not overwrite:
-            raise InputError(
-                f"{out}: already holds a run ({found[0]}); choose another --out or add --overwrite"
-            )
-        folder = out.with_name(f"{out.name}.new") if found else out
+            raise InputError(_taken(out, found[0]))
+        folder = _beside(out) if found else out
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder)
         for file in FILES:
             (folder / file).unlink(missing_ok=True)
+        checkpoints.remove(folder)
         return Claim(folder, out, lock)
     except OSError as error:
         place = error.filename or out
         raise InputError(f"{place}: cannot be used as a run folder: {error.strerror}") from None
 
 
-def read_summary(folder: Path) -> Summary:
-    """Reads ``summary.json``."""
-    path = folder / SUMMARY
+def claim_again(folder: Path) -> Claim:
+    """Takes the folder of a run that has begun and not ended.
+
+    Raises:
+      InputError: there is no such run, it has ended, or another process trains in it.
+    """
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such run")
     try:
-        return Summary.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{folder}: holds no finished run ({SUMMARY} is not there)") from None
+        lock = _lock(folder)
+    except OSError as error:
+        place = error.filename or folder
+        raise InputError(f"{place}: cannot be used as a run folder: {error.strerror}") from None
+    if (folder / SUMS).exists():
+        lock.close()
+        raise InputError(f"{folder}: is complete; there is nothing to resume")
+    target = folder.with_name(folder.name.removesuffix(NEW))
+    return Claim(folder, target if target.is_dir() else folder, lock)
+
+
+def complete(folder: Path) -> None:
+    """Vouches for all files of a run."""
+    absent = {SUMS, *(name for name in OF_SWEEPS if not (folder / name).exists())}
+    seal(folder, (name for name in FILES if name not in absent))
+
+
+def read_summary(folder: Path) -> Summary:
+    """Reads ``summary.json``, and finds every file of the run as it was written.
+
+    Raises:
+      InputError: the run has not ended, or one of its files is damaged.
+    """
+    path = folder / SUMMARY
+    if not (folder / SUMS).exists() and not path.exists():
+        go_on = f"; go on with {resume_command(folder)}" if checkpoints.numbers(folder) else ""
+        raise InputError(f"{folder}: holds no finished run ({SUMMARY} is not there){go_on}")
+    absent = {SUMS, *OF_SWEEPS} - listed(folder).keys()
+    contents = {name: sealed(folder, name) for name in FILES if name not in absent}
+    try:
+        return Summary.model_validate_json(contents[SUMMARY])
     except ValidationError as error:
         raise InputError(f"{path}: is damaged: {error.errors()[0]['msg']}") from None
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run."""
+    return f"jaxsoftmax train --resume {shlex.quote(str(folder))}"
+
+
+def _beside(out: Path) -> Path:
+    """Where a run is made that will replace another."""
+    return out.with_name(f"{out.name}{NEW}")
+
+
+def _taken(out: Path, found: str) -> str:
+    if not (out / SUMS).exists() and checkpoints.numbers(out):
+        return (
+            f"{out}: holds an unfinished run; go on with {resume_command(out)}, "
+            f"choose another --out or add --overwrite"
+        )
+    return f"{out}: already holds a run ({found}); choose another --out or add --overwrite"
 
 
 def _new(parent: Path, name: str) -> Claim:
@@ -150,13 +221,14 @@ def _new(parent: Path, name: str) -> Claim:
     raise AssertionError  # count has no end
 
 
-def _lock(folder: Path) -> int:
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _lock(folder: Path) -> BinaryIO:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.fdopen(os.open(folder / LOCK, flags, 0o644), "r+b")
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(handle)
+        file.close()
         raise InputError(
             f"{folder}: another process is training in this folder; choose another --out"
         ) from None
-    return handle
+    return file

@@ -31,10 +31,23 @@ from jaxsoftmax.training.solvers.schedules import Horizon
 from jaxsoftmax.training.solvers.state import finished as solved
 
 from . import plan
-from .state import Best, Position, Record, RunState
+from .state import Best, Leaves, Position, Record, RunState
 
 PATH_TOLERANCE = 1e-5  # good enough to compare penalties
 PLACES = 64  # the loss takes a block from so many places; a multiple of them needs no copy
+
+
+class DivergedError(RunFailedError):
+    """The objective or the gradient is not finite.
+
+    Attributes:
+      good: how many steps of the call went well before that.
+    """
+
+    def __init__(self, message: str, good: int) -> None:
+        """Says where, and keeps how far one can go."""
+        super().__init__(message)
+        self.good = good
 
 
 class Scores(NamedTuple):
@@ -128,16 +141,9 @@ def horizon_of(config: RunConfig, rows: int) -> Horizon:
 
 def begin(job: Job) -> RunState:
     """The state before the first step; all parameters are 0, where the loss is ln C."""
-    dataset = job.dataset
-    width, classes = dataset.features.shape[1], len(dataset.classes)
-    zeros = jnp.zeros((1 + width, classes), jnp.float32)
-    params = Params(zeros[1:], zeros[0] if job.config.model.bias else None)
+    dataset, params = job.dataset, _zeros(job)
     stage = plan.next_stage(job.path, ())
-    if stage < len(job.path):
-        copies = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(job.folds)), params)
-        solver = _start(job, stage, (), copies)
-    else:
-        solver = _start(job, stage, (), params)
+    solver = _start(job, stage, (), _for_stage(job, stage, params))
     return RunState(
         job.config,
         dataset.fingerprint,
@@ -148,6 +154,54 @@ def begin(job: Job) -> RunState:
         Position(stage),
         (),
     )
+
+
+def _zeros(job: Job) -> Params:
+    width, classes = job.dataset.features.shape[1], len(job.dataset.classes)
+    zeros = jnp.zeros((1 + width, classes), jnp.float32)
+    return Params(zeros[1:], zeros[0] if job.config.model.bias else None)
+
+
+def _for_stage(job: Job, stage: int, params: Params) -> Params:
+    """On the path, a copy for each of the problems that are solved side by side."""
+    if stage == len(job.path):
+        return params
+    copies: Params = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(job.folds)), params)
+    return copies
+
+
+def shapes(job: Job, position: Position, records: tuple[Record, ...]) -> Leaves:
+    """Shapes and types of the arrays of a state at this position."""
+
+    def leaves(params: Params) -> Leaves:
+        start = _for_stage(job, position.stage, params)
+        return Leaves(_start(job, position.stage, records, start), params)
+
+    found: Leaves = jax.eval_shape(leaves, _zeros(job))
+    return found
+
+
+def taken_up(job: Job, state: RunState) -> RunState:
+    """A state that was saved, as one of this job, whose config and rows it follows from now on."""
+    settings = jax.tree.map(
+        lambda now, was: jnp.broadcast_to(now, was.shape),
+        _settings(job, state.position.stage),
+        state.solver.settings,
+    )
+    return state._replace(
+        config=job.config,
+        fingerprint=job.dataset.fingerprint,
+        columns=job.dataset.columns,
+        classes=job.dataset.classes,
+        solver=state.solver._replace(settings=settings),
+    )
+
+
+def steps(job: Job, state: RunState) -> int:
+    """The steps that a run has made, over all stages."""
+    stage, epoch, step = state.position
+    before = sum(record.epoch for record in state.records if record.stage < stage)
+    return before + epoch * job.horizon.steps_per_epoch + step
 
 
 def finished(job: Job, state: RunState) -> bool:
@@ -165,7 +219,7 @@ def advance(job: Job, state: RunState, steps: int | None = None) -> RunState:
         out. The state after an epoch does not depend on where it was interrupted.
 
     Raises:
-      RunFailedError: the objective or the gradient is no longer finite.
+      DivergedError: the objective or the gradient is no longer finite.
     """
     if state.position.stage < len(job.path):
         return _advance_path(job, state)
@@ -226,19 +280,23 @@ def _advance_path(job: Job, state: RunState) -> RunState:
 
 def _start(job: Job, stage: int, records: tuple[Record, ...], params: Params) -> State:
     """The solver before the first step of a stage."""
-    solver = job.config.solver
-    on_path = stage < len(job.path)
-    if isinstance(solver, FullBatch):
-        tolerance = max(solver.tolerance, PATH_TOLERANCE) if on_path else solver.tolerance
-        settings = Settings(jnp.float32(tolerance), jnp.int32(solver.max_iterations))
-    else:
-        settings = Settings(jnp.float32(0), jnp.int32(job.horizon.steps))
-    if on_path:
+    settings = _settings(job, stage)
+    if stage < len(job.path):
         l2 = jnp.float32(job.path[stage])
         start: State = _fold_init(job.solver, job.rows, job.folds, l2, params, settings)
     else:
         start = _init(job.solver, _problem(job, records), params, settings)
     return start
+
+
+def _settings(job: Job, stage: int) -> Settings:
+    """When the solver of a stage stops."""
+    solver = job.config.solver
+    if not isinstance(solver, FullBatch):
+        return Settings(jnp.float32(0), jnp.int32(job.horizon.steps))
+    on_path = stage < len(job.path)
+    tolerance = max(solver.tolerance, PATH_TOLERANCE) if on_path else solver.tolerance
+    return Settings(jnp.float32(tolerance), jnp.int32(solver.max_iterations))
 
 
 def _problem(job: Job, records: tuple[Record, ...]) -> Problem:
@@ -349,13 +407,29 @@ def _batch_steps(
 
 
 def _check_finite(job: Job, position: Position, solver: State) -> None:
-    if np.any(np.asarray(solver.status) == Status.DIVERGED):
-        step = int(np.max(solver.iterations)) - position.epoch * job.horizon.steps_per_epoch
-        raise RunFailedError(
-            f"The loss or its gradient is no longer finite in epoch {position.epoch + 1}, step "
-            f"{step} of {job.horizon.steps_per_epoch}; no model was written. "
-            f"A smaller solver.learning_rate or a solver.clip_norm usually helps."
-        )
+    if not np.any(np.asarray(solver.status) == Status.DIVERGED):
+        return
+    stop = job.horizon.steps_per_epoch
+    step = int(np.max(solver.iterations)) - position.epoch * stop
+    raise DivergedError(
+        f"The loss or its gradient is no longer finite in epoch {position.epoch + 1}, step "
+        f"{step} of {stop}{_rows_of(job, position, step)}; no model was written. "
+        f"A smaller solver.learning_rate or a solver.clip_norm usually helps.",
+        max(0, step - 1 - position.step),
+    )
+
+
+def _rows_of(job: Job, position: Position, step: int) -> str:
+    """Which rows of the source a step has seen, unless it has seen all."""
+    rows, size = job.dataset.parts.train.stop, job.batch_size or 0
+    if not 0 < size < rows:
+        return ""
+    padded = math.ceil(rows / size) * size
+    order = batches.order(job.config.seed, jnp.int32(position.epoch), rows, padded)
+    seen = np.asarray(order[(step - 1) * size : min(step * size, rows)])
+    numbers = np.sort(job.dataset.rows[seen])
+    told = ", ".join(map(str, numbers[:8])) + (", …" if len(numbers) > 8 else "")
+    return f" (rows {told} of the source, from 0)"
 
 
 def _record(

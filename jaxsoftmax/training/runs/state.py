@@ -68,6 +68,18 @@ class RunState(NamedTuple):
     position: Position
     records: tuple[Record, ...]
 
+    @property
+    def leaves(self) -> Leaves:
+        """The part that is arrays."""
+        return Leaves(self.solver, self.best.params)
+
+
+class Leaves(NamedTuple):
+    """The arrays of a `RunState`, or their shapes and types."""
+
+    solver: State
+    best: Params
+
 
 class Best(NamedTuple):
     """The parameters to keep, and why."""
