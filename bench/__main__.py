@@ -25,7 +25,7 @@ CONSOLE = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    commands = {"accuracy": _accuracy, "report": _report, "readme": _readme}
+    commands = {"accuracy": _accuracy, "report": _report, "figures": _figures}
     if argv and argv[0] in commands:
         return commands[argv[0]](argv[1:])
     options = _parser().parse_args(argv)
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run bench",
         description="Where does a hand-written derivative rule pay, and where not?",
-        epilog="Further commands, each with --help: accuracy; report RESULT; readme RESULT.",
+        epilog="Further commands, each with --help: accuracy; report RESULT; figures RESULT.",
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--quick", action="store_true", help="two minutes; this is the default")
@@ -120,23 +120,23 @@ def _report(argv: Sequence[str]) -> int:
     return _said(lambda: show(parser.parse_args(argv).result))
 
 
-def _readme(argv: Sequence[str]) -> int:
+def _figures(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="./run bench readme",
+        prog="./run bench figures",
         description="Writes a result's table, of times or of errors, between its two marks.",
     )
     parser.add_argument("result", type=Path)
-    parser.add_argument("--readme", type=Path, default=FOLDER.parent / "README.md")
+    parser.add_argument("--page", type=Path, default=FOLDER / "figures.md")
     options = parser.parse_args(argv)
 
     def write() -> int:
         if options.result.name.startswith("accuracy-"):
-            importlib.import_module("bench.accuracy_report").write(options.result, options.readme)
+            importlib.import_module("bench.accuracy_report").write(options.result, options.page)
             return 0
         path, result = options.result, results.load(options.result)
         picture = path.with_name(f"{path.stem}-ratios.png")
-        part = report.readme_part(result, picture, path.with_suffix(".md"), options.readme)
-        report.write_readme(options.readme, part)
+        part = report.part(result, picture, path.with_suffix(".md"), options.page)
+        report.write(options.page, part)
         return 0
 
     return _said(write)

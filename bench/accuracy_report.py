@@ -1,4 +1,4 @@
-"""What the accuracy table says: as Markdown, and in the README."""
+"""What the accuracy table says: as Markdown, and on the page of figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxsoftmax.testing.operations import Operation, named
 KINDS = ("value", "vjp", "jvp", "hvp", "gradient")
 
 BEGIN, END = "<!-- accuracy:begin -->", "<!-- accuracy:end -->"
-README_COLUMNS = {
+COLUMNS = {
     "value, f32": ("float32", "value"),
     "VJP, f32": ("float32", "vjp"),
     "Hessian-vector, f32": ("float32", "hvp"),
@@ -97,23 +97,23 @@ def _cell(value: float | None) -> str:
 
 
 # ------------------------------------------------------------------------------------------------
-# In the README
+# On the page of figures
 # ------------------------------------------------------------------------------------------------
 
 
-def readme_part(path: Path, page: str) -> str:
-    """A result's worst errors in float32 and bfloat16; `page` is where all of them stand."""
+def table(path: Path, link: str) -> str:
+    """A result's worst errors in float32 and bfloat16; `link` is where all of them stand."""
     result = json.loads(path.read_text(encoding="utf-8"))
     records, about = result["records"], result["environment"]
     lines = [
-        f"| largest error | {' | '.join(README_COLUMNS)} |",
-        "|---|" + "--:|" * len(README_COLUMNS),
+        f"| largest error | {' | '.join(COLUMNS)} |",
+        "|---|" + "--:|" * len(COLUMNS),
     ]
     for op, libraries in _measured(records).items():
         for library in libraries:
             ours = library == "jaxsoftmax"
             found = [
-                worst(records, library, op.name, d)[kind] for d, kind in README_COLUMNS.values()
+                worst(records, library, op.name, d)[kind] for d, kind in COLUMNS.values()
             ]
             cells = (f"**{_short(error)}**" if ours else _short(error) for error in found)
             name = f"{op.title}, {'here' if ours else library}"
@@ -124,7 +124,7 @@ def readme_part(path: Path, page: str) -> str:
         "Values in units in the last place, derivatives in eps of the dtype: the worst of "
         f"{len(truth.DISTRIBUTIONS)} distributions of logits (confident, tied, far from 0, 100,000 "
         f"classes, …) against mpmath, on {about['processor']} with JAX {about['jax']}. {kept} "
-        f"`./run bench accuracy` prints this for four dtypes; [the results]({page}) are kept here."
+        f"`./run bench accuracy` prints this for four dtypes; [the results]({link}) are kept here."
     )
     return "\n".join([*lines, "", legend])
 
@@ -135,7 +135,7 @@ def _short(error: float) -> str:
     return f"{error:.0f}" if error < 1e4 else f"{error:.0e}".replace("e+0", "e")
 
 
-def write(path: Path, readme: Path) -> None:
-    """Writes a result's table into the README, between its marks."""
-    part = readme_part(path, report.link(path.with_suffix(".md"), readme))
-    report.write_readme(readme, part, BEGIN, END)
+def write(path: Path, page: Path) -> None:
+    """Writes a result's table onto a page, between its marks."""
+    part = table(path, report.link(path.with_suffix(".md"), page))
+    report.write(page, part, BEGIN, END)

@@ -29,8 +29,8 @@ HEADINGS = (
 )
 
 # A README shows the shapes its readers know; the whole table is a link away.
-README_SOURCES = ("MNIST", "ImageNet", "GPT-2", "Llama 3")
-README_MODES = ("value_and_grad", "jvp")
+PAGE_SOURCES = ("MNIST", "ImageNet", "GPT-2", "Llama 3")
+PAGE_MODES = ("value_and_grad", "jvp")
 
 
 def summary(result: Result) -> list[str]:
@@ -147,18 +147,18 @@ def page(result: Result, pictures: Sequence[Path]) -> str:
     return "\n\n".join(parts).rstrip() + "\n"
 
 
-def readme_part(result: Result, picture: Path, report: Path, readme: Path) -> str:
-    """What stands between the marks in the README: the picture and the best known shapes."""
+def part(result: Result, picture: Path, report: Path, page: Path) -> str:
+    """What stands between the marks of the page: the picture and the best known shapes."""
     entries = [
         entry
         for entry in result.entries
-        if entry.source in README_SOURCES and entry.mode in README_MODES
+        if entry.source in PAGE_SOURCES and entry.mode in PAGE_MODES
     ]
     parts = [
         f"Measured on {result.machine_sentence()}. {' '.join(summary(result))}",
-        f"![Speed of the hand-written rules, case by case]({link(picture, readme)})",
+        f"![Speed of the hand-written rules, case by case]({link(picture, page)})",
         markdown(result, entries).rstrip(),
-        f"{LEGEND} All cases: [the whole report]({link(report, readme)}).",
+        f"{LEGEND} All cases: [the whole report]({link(report, page)}).",
     ]
     return "\n\n".join(parts)
 
@@ -168,20 +168,20 @@ def link(path: Path, page: Path) -> str:
     return Path(os.path.relpath(path.resolve(), page.resolve().parent)).as_posix()
 
 
-def write_readme(readme: Path, part: str, begin: str = BEGIN, end: str = END) -> None:
+def write(page: Path, part: str, begin: str = BEGIN, end: str = END) -> None:
     """Replaces what stands between the marks `begin` and `end`.
 
     Raises:
       ValueError: the file lacks the marks.
     """
-    text = readme.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     before, begins, rest = text.partition(begin)
     _, ends, after = rest.partition(end)
     if not begins or not ends:
         raise ValueError(
-            f"{readme} must hold the lines {begin} and {end}, between which the table is written."
+            f"{page} must hold the lines {begin} and {end}, between which the table is written."
         )
-    readme.write_text(f"{before}{begin}\n\n{part}\n\n{end}{after}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n\n{part}\n\n{end}{after}", encoding="utf-8")
 
 
 def table(result: Result, width: int) -> Table:

@@ -272,24 +272,24 @@ def test_the_curves_are_per_logit_and_leave_out_what_is_wrong(result):
     assert lines["custom"].get_xydata().tolist() == [[3, pytest.approx(0.002 / 450 * 1e9)]]
 
 
-def test_the_readme_gets_what_stands_between_its_marks(write, benchmarks, tmp_path, capsys):
-    path, readme = write(benchmarks), tmp_path / "README.md"
-    readme.write_text("before\n<!-- bench:begin -->\nan earlier table\n<!-- bench:end -->\nafter\n")
+def test_the_page_gets_what_stands_between_its_marks(write, benchmarks, tmp_path, capsys):
+    path, page = write(benchmarks), tmp_path / "page.md"
+    page.write_text("before\n<!-- bench:begin -->\nan earlier table\n<!-- bench:end -->\nafter\n")
 
     for _ in range(2):  # the second time changes nothing
-        assert main(["readme", str(path), "--readme", str(readme)]) == 0
-        text = readme.read_text()
+        assert main(["figures", str(path), "--page", str(page)]) == 0
+        text = page.read_text()
         assert text.startswith("before\n<!-- bench:begin -->\n\nMeasured on Some Processor")
         assert text.endswith("(result.md).\n\n<!-- bench:end -->\nafter\n")
         assert "(result-ratios.png)" in text
         assert "an earlier table" not in text
         assert text.count("| GPT-2 80×50257 f32 |") == 1
 
-    readme.write_text("no marks")
-    assert main(["readme", str(path), "--readme", str(readme)]) == 2
-    assert readme.read_text() == "no marks"
+    page.write_text("no marks")
+    assert main(["figures", str(path), "--page", str(page)]) == 2
+    assert page.read_text() == "no marks"
     assert capsys.readouterr().err == (
-        f"{readme} must hold the lines <!-- bench:begin --> and <!-- bench:end -->, between which "
+        f"{page} must hold the lines <!-- bench:begin --> and <!-- bench:end -->, between which "
         "the table is written.\n"
     )
 
