@@ -112,9 +112,7 @@ def table(path: Path, link: str) -> str:
     for op, libraries in _measured(records).items():
         for library in libraries:
             ours = library == "jaxsoftmax"
-            found = [
-                worst(records, library, op.name, d)[kind] for d, kind in COLUMNS.values()
-            ]
+            found = [worst(records, library, op.name, d)[kind] for d, kind in COLUMNS.values()]
             cells = (f"**{_short(error)}**" if ours else _short(error) for error in found)
             name = f"{op.title}, {'here' if ours else library}"
             lines.append(f"| {name} | {' | '.join(cells)} |")
