@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench import gates, goals, machine, plots, report, results, runner
+from bench import gates, goals, machine, plots, random_cases, report, results, runner
 
 FOLDER = Path(__file__).parent
 # A file or a pipe has no width; it gets the whole table.
@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _smoke()
         if options.goals:
             return goals.main(CONSOLE)
+        if options.random:
+            return random_cases.main(options.random, options.seed, CONSOLE)
         return _measure("full" if options.full else "quick", options.only)
     except ValueError as reason:
         print(reason, file=sys.stderr)
@@ -56,8 +58,12 @@ def _parser() -> argparse.ArgumentParser:
         "--goals", action="store_true", help="the figures to be reached; eight minutes"
     )
     what.add_argument(
+        "--random", type=int, metavar="N", help="N cases that nobody chose, by --seed"
+    )
+    what.add_argument(
         "--compare", nargs=2, metavar=("A", "B"), help="what changed between two result files"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of --random")
     parser.add_argument(
         "--only", metavar="WORDS", help='cases whose name has these words, as "jvp and GPT"'
     )

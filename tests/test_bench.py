@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bench import cases, gates, goals, machine, peers, plots, report, results
+from bench import cases, gates, goals, machine, peers, plots, random_cases, report, results
 from bench.__main__ import main
 from bench.conftest import CLOCK, facts
 from jaxsoftmax.testing import compare
@@ -422,3 +422,43 @@ def test_the_goals_are_those_of_shapes_that_exist():
     products = goals.program(goals.three_products, args, (), "forward")
     assert [x.shape for x in products()] == [(6, 4), (4, 5), ()]
     assert products.scratch >= 0
+
+
+# --- cases that nobody chose ---------------------------------------------------------------------
+
+
+def test_random_cases_are_those_of_their_seed_and_within_bounds():
+    drawn = random_cases.draw(200, seed=3)
+
+    assert drawn == random_cases.draw(200, seed=3) != random_cases.draw(200, seed=4)
+    assert {case.op for case in drawn} == {op for op in ALL if op.peers}
+    assert {case.mode for case in drawn} == set(MODES)
+    assert all(case.shape[0] * case.shape[-1] <= random_cases.NUMBERS for case in drawn)
+    odd = sum(case.shape[-1] % 2 for case in drawn)
+    assert 60 < odd < 140
+
+
+@pytest.mark.default_modes
+@pytest.mark.parametrize("op", [op for op in ALL if op is not LINEAR], ids=lambda op: op.name)
+@pytest.mark.parametrize("mode", ["gradient", "vmapped"])
+def test_every_operation_can_be_drawn(op, mode, monkeypatch):
+    monkeypatch.setattr(random_cases, "SECONDS", 0.0)
+    found = random_cases.measured(random_cases.Drawn(op, mode, "float32", (3, 5)))
+
+    assert found["status"] == "ok"
+    assert found["speed"] > 0
+
+
+def test_the_headline_counts_all_cases():
+    records = [
+        {"case": str(i), "dtype": "float32", "status": "ok", "speed": speed}
+        for i, speed in enumerate([0.5, *[1.0] * 8, 2.0])
+    ]
+    records.append({"case": "bad", "dtype": "bfloat16", "status": "wrong", "speed": None})
+
+    same = (
+        "10 cases: 1.00× the fastest peer in the geometric mean, "
+        "worst tenth below 0.50×, 10% slower than 0.97×"
+    )
+    wrong = "wrong or not supported: bad"
+    assert random_cases.summary(records) == [f"all         {same}", f"float32     {same}", wrong]

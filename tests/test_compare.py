@@ -232,7 +232,10 @@ def test_arguments_keep_their_sharding():
         ),
         (
             {"modes": ["grad"]},
-            "There is no mode 'grad'. Choose from forward, value_and_grad, jvp, hvp, vmapped.",
+            (
+                "There is no mode 'grad'. Choose from "
+                "forward, gradient, value_and_grad, jvp, hvp, vmapped."
+            ),
         ),
     ],
 )

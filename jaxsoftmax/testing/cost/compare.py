@@ -40,8 +40,9 @@ def compare(
       *args: what each is called with: arrays or pytrees of arrays.
       wrt: which arguments are differentiated: a position, or several.
       modes: any of "forward"; "value_and_grad", the value and the gradient, or, where the value is
-        not a scalar, the product of fixed cotangents with the Jacobian; "jvp"; "hvp", forward over
-        reverse; "vmapped", value_and_grad of each row, all arguments mapped over their first axis.
+        not a scalar, the product of fixed cotangents with the Jacobian; "gradient", the same
+        without the value; "jvp"; "hvp", forward over reverse; "vmapped", value_and_grad of each
+        row, all arguments mapped over their first axis.
       reference: computes the right result when called with float64 arguments; the baseline does,
         when left out.
       tolerance: the largest error, relative to the largest number of an array, that is not wrong;

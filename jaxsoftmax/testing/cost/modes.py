@@ -4,6 +4,7 @@ Notation   y = f(x) for the arguments x in `wrt`; ẋ tangents, ȳ cotangents, b
            every function that is compared.
 
 forward          y
+gradient         Jᵀ ȳ alone
 value_and_grad   y and Jᵀ ȳ; ȳ = 1 where y is a scalar, which makes it jax.value_and_grad
 jvp              y and J ẋ
 hvp              the derivative of Jᵀ ȳ in the direction ẋ: forward over reverse
@@ -19,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Mode = Literal["forward", "value_and_grad", "jvp", "hvp", "vmapped"]
-MODES: tuple[Mode, ...] = ("forward", "value_and_grad", "jvp", "hvp", "vmapped")
+Mode = Literal["forward", "gradient", "value_and_grad", "jvp", "hvp", "vmapped"]
+MODES: tuple[Mode, ...] = ("forward", "gradient", "value_and_grad", "jvp", "hvp", "vmapped")
 
 
 class Problem(NamedTuple):
@@ -51,6 +52,8 @@ def problem(
         dots = _directions(args, wrt, seed)
         return Problem(_hvp(function, wrt), (tuple(args), (bars, dots)))
     pulled = _value_and_grad(function, wrt)
+    if mode == "gradient":
+        return Problem(lambda args, bars: pulled(args, bars)[1], (tuple(args), bars))
     return Problem(jax.vmap(pulled) if rows else pulled, (tuple(args), bars))
 
 

@@ -73,6 +73,16 @@ def _reverse_loss(x: Any, y: Any) -> Any:
     return jnp.squeeze(losses, -1)
 
 
+def _rows(function: Any) -> Any:
+    """A function of rows and their labels, for a single row too."""
+
+    def of_any(x: Any, *labels: Any) -> Any:
+        out = function(x.reshape(-1, x.shape[-1]), *(y.reshape(-1) for y in labels))
+        return out.reshape(x.shape[:-1] if labels else x.shape)
+
+    return of_any
+
+
 SPARSEMAX = Operation(
     "sparsemax",
     "sparsemax",
@@ -80,7 +90,12 @@ SPARSEMAX = Operation(
     ("logits",),
     _textbook,
     lambda x: sparsemax_of.custom_vjp(x, classes=Here(x.ndim - 1)),
-    {"optax": ("optax.projections", lambda projections: jax.vmap(projections.projection_simplex))},
+    {
+        "optax": (
+            "optax.projections",
+            lambda projections: _rows(jax.vmap(projections.projection_simplex)),
+        )
+    },
     exact=_exact,
     terms=_terms,
 )
@@ -91,7 +106,7 @@ SPARSEMAX_LOSS = Operation(
     ("logits", "labels"),
     _textbook_loss,
     _reverse_loss,
-    {"optax": ("optax.losses", lambda losses: losses.multiclass_sparsemax_loss)},
+    {"optax": ("optax.losses", lambda losses: _rows(losses.multiclass_sparsemax_loss))},
     exact=_exact_loss,
     terms=_terms_of_loss,
     loss=True,
