@@ -82,10 +82,9 @@ def _on_this_device(
         values = values if nothing is None else values + jnp.sum(nothing)
         values = _whole(values, settings.axes)
     if isinstance(others, LossStats):
-        stats = with_derivatives(others, shared, rows._replace(weights=None), **how)
-        keep = counted(rows.labels, None, rows.keep, counts)
-        others = without(stats, keep, settings.classes)
-    return values, of_batch(others)
+        others = with_derivatives(others, shared, rows._replace(weights=None), **how)
+    keep = counted(rows.labels, None, rows.keep, counts)
+    return values, of_batch(without(others, keep, settings.classes))
 
 
 def _plus(nothing: Array) -> Callable[[Array], Array]:
