@@ -108,6 +108,8 @@ def _counted(shared: Shared, rows: Rows, usable: Array | None, settings: Setting
         any_given = None if given is None else jnp.any(given, 1)
         index, alive = None, counted(rows.labels, None, alive, any_given)
     keep = counted(rows.labels, index, alive, usable)
+    if keep is None and not isinstance(rows.features[0].shape[0], int):
+        keep = jnp.ones(rows.features[0].shape[:1], bool)  # False in rows that fill a block up
     return rows._replace(keep=keep, admissible=count)
 
 

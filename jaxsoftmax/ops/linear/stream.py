@@ -46,13 +46,15 @@ def stream(shared: Any, rows: Any, live: Array | None, *, body: Body, size: int)
       size: rows in a block.
     """
     number = jax.tree.leaves(rows)[0].shape[0]
-    if number <= size:
-        return body(shared, rows)
     given, axes = jax.tree.leaves((shared, rows)), varying_axes((shared, rows))
 
-    def at(block: Any) -> Any:
+    def at(block: Any) -> tuple[Any, Any]:
         return body(shared, block)
 
+    if not isinstance(number, int):
+        return _of_any_number(at, rows, size, axes)
+    if number <= size:
+        return at(rows)
     if is_automatic(*given):
         return _from_places(at, rows, size, axes)
     return _in_turn(at, rows, live, size, axes)
@@ -100,6 +102,35 @@ def _in_turn(
     if alive is None:
         return last(done)
     done = lax.cond(alive > count * size, last, lambda done: done, done)
+    return done
+
+
+def _of_any_number(at: Callable[[Any], Any], rows: Any, size: int, axes: Axes) -> tuple[Any, Any]:
+    """`at` of as many rows as there will be, which is a symbol (`jax.export`).
+
+    The last block is filled up with rows of zeros, and False where they have a mask.
+    """
+    number = jax.tree.leaves(rows)[0].shape[0]
+
+    def numbers(i: Any) -> Any:
+        return i * size + jnp.arange(size)
+
+    def take(i: Any) -> Any:
+        return jax.tree.map(lambda a: a.at[numbers(i)].get(mode="fill", fill_value=0), rows)
+
+    def step(i: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        sums, results = at(take(i))
+        joined = jax.tree.map(
+            lambda a, part: a.at[numbers(i)].set(part, mode="drop"), carry[1], results
+        )
+        return jax.tree.map(jnp.add, carry[0], sums), joined
+
+    def zeros(a: Any, *front: Any) -> Any:
+        return zeros_varying((*front, *a.shape[len(front) :]), a.dtype, axes)
+
+    sums, results = jax.eval_shape(at, jax.eval_shape(lambda: take(0)))
+    carry = jax.tree.map(zeros, sums), jax.tree.map(lambda a: zeros(a, number), results)
+    done: tuple[Any, Any] = lax.fori_loop(0, (number + size - 1) // size, step, carry)
     return done
 
 
