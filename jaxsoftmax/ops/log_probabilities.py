@@ -8,7 +8,7 @@ Primal     s = logsumexp(x),  ℓ_k = ℓ at i_k,  H = -Σ p∘ℓ = log S + d  
 JVP        ṡ = Σ p∘ẋ,  ℓ̇_k = ẋ_k - Σ p∘ẋ,  Ḣ = -Σ p∘(ℓ + H)∘ẋ,  ṙ = Σ q∘ẋ - Σ p∘ẋ
 VJP        x̄ = p s̄ + (v - p Σ v) - p∘(ℓ + H) H̄ + (q - p) r̄,  v = Σ_k ℓ̄_k e_{i_k}, where
            ℓ + H = d - (m - x), and q - p is κ q in the rest, -p at the picked
-Saved      x, m, 1 / S, the class that holds most of p, 1 - p of it
+Saved      x, m, 1 / S, d, the class that holds most of p, 1 - p of it
 Edges      -inf contributes 0; one class alone has H = 0 with derivative 0. A pick that is no class:
            NaN in ℓ_k and its derivative. No rest: r = -inf. NaN or +inf, or a row of -inf: NaN.
 Devices    Where the classes are `Spread` results are shares, and both rules are this device's own.
@@ -25,9 +25,10 @@ from jax import Array, lax
 from jaxsoftmax.autodiff import custom_rules, differentiates_as, scaled
 from jaxsoftmax.autodiff.varying import varying_like
 
+from . import row as rows
 from .devices.classes import Classes
 from .probabilities import Kept, probabilities
-from .row import NO_TANGENT, Row, xla
+from .row import Row, xla
 from .row.exponentials import (
     exists,
     exponentials,
@@ -35,7 +36,6 @@ from .row.exponentials import (
     is_class,
     largest_exponential,
     pick,
-    weighted,
     zero_where,
 )
 from .row.label import nan_where
@@ -52,11 +52,22 @@ class RowValues(NamedTuple):
     rest: Any = None  # r (N, 1)
 
 
+class Known(NamedTuple):
+    """A `Row` of logits, and d where the entropy is asked for."""
+
+    max: Array
+    main: Array
+    others: Array
+    total: Array
+    excess: Array
+    distance: Any = None
+
+
 @custom_rules
 def row_values(
     x: Array, picks: Any, *, classes: Classes, ask: tuple[Ask, ...]
-) -> tuple[RowValues, Row]:
-    """What is asked for, and the statistics of the rows, which carry no derivative.
+) -> tuple[RowValues, Known]:
+    """What is asked for, and what else is known of the rows, which carries no derivative.
 
     Args:
       x: logits (N, C) in float32 or wider; without picks the classes may lie along any axis.
@@ -67,7 +78,7 @@ def row_values(
     x = xla.stored(x)
     row = classes.statistics(x, classes.max(x))
     kept = Kept(x, row.max, jnp.ones_like(row.total) / row.total)
-    values = RowValues()
+    values, distance = RowValues(), None
     if "logsumexp" in ask:
         values = values._replace(logsumexp=classes.first(row.max + row.excess))
     if "log_prob" in ask:
@@ -76,12 +87,14 @@ def row_values(
         log_p = zero_where(~exists(own, x, 1), log_p)
         values = values._replace(log_prob=log_p + classes.first(_nan_of_none(x, picks, classes)))
     if "entropy" in ask:
-        far = weighted(exponentials(x, row.max), row.max - xla.at_most(x, row.max))
-        (distance,) = classes.sums(far)
-        values = values._replace(entropy=classes.first(row.excess + distance / row.total))
+        e, nothing = exponentials(x, row.max), jnp.zeros_like(row.max)
+        ask_of_rows = classes.may_ask(x)
+        far = rows.cross_entropy(e, x, row.max, nothing, classes.axis, ask=ask_of_rows)
+        distance = classes.whole(far)[0] / row.total
+        values = values._replace(entropy=classes.first(row.excess + distance))
     if "rest" in ask:
         values = values._replace(rest=classes.first(_log_rest(kept, row, picks, classes)))
-    return values, row
+    return values, Known(*row, distance)
 
 
 def _log_rest(kept: Kept, row: Row, picks: Array, classes: Classes) -> Array:
@@ -140,6 +153,7 @@ def _nan_of_none(x: Array, picks: Array, classes: Classes) -> Array:
 class _Saved(NamedTuple):
     kept: Kept
     picks: Any
+    distance: Any  # d
     main: Array
     others: Array  # 1 - p of the main class
 
@@ -148,13 +162,15 @@ def _fwd(x: Array, picks: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> tup
     values, row = row_values(x, picks, classes=classes, ask=ask)
     known = lax.stop_gradient(row)
     kept = Kept(x, known.max, jnp.ones_like(known.total) / known.total)
-    return (values, row), _Saved(kept, picks, known.main, known.others / known.total)
+    return (values, row), _Saved(
+        kept, picks, known.distance, known.main, known.others / known.total
+    )
 
 
 def _jvp(
     saved: _Saved, x_dot: Array, _: Any, *, classes: Classes, ask: tuple[Ask, ...]
-) -> tuple[RowValues, Row]:
-    kept, picks, *_ = saved
+) -> tuple[RowValues, Known]:
+    kept, picks, distance, *_ = saved
     p = probabilities(kept, classes)
     axis = classes.axis
     mean = _sum(p * x_dot, axis)
@@ -166,14 +182,17 @@ def _jvp(
         log_p_dot = scaled(known, pick(x_dot, classes.own(picks, p), 1) - mean)
         values = values._replace(log_prob=log_p_dot)
     if "entropy" in ask:
-        values = values._replace(entropy=-_sum(_of_entropy(p, kept, classes) * x_dot, axis))
+        values = values._replace(
+            entropy=-_sum(_of_entropy(p, distance, *kept, classes=classes) * x_dot, axis)
+        )
     if "rest" in ask:
         values = values._replace(rest=_sum(_of_rest(p, kept, picks, classes) * x_dot, axis))
-    return values, NO_TANGENT
+    nothing = Known(*[None] * len(Known._fields))  # type: ignore[arg-type]
+    return values, nothing
 
 
 def _vjp(saved: _Saved, bar: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> tuple[Array, None]:
-    kept, picks, *of_main = saved
+    kept, picks, distance, *of_main = saved
     bars: RowValues = bar[0]
     p = probabilities(kept, classes)
     terms = []
@@ -184,7 +203,7 @@ def _vjp(saved: _Saved, bar: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> 
         v = scaled(known, bars.log_prob)
         terms.append(_of_log_probs(p, classes.own(picks, p), v, *of_main))
     if "entropy" in ask:
-        terms.append(-scaled(_of_entropy(p, kept, classes), bars.entropy))
+        terms.append(-scaled(_of_entropy(p, distance, *kept, classes=classes), bars.entropy))
     if "rest" in ask:
         terms.append(scaled(_of_rest(p, kept, picks, classes), bars.rest))
     return sum(terms[1:], terms[0]), None
@@ -195,11 +214,24 @@ def _sum(x: Array, axis: int = 1) -> Array:
     return jnp.sum(x, axis, keepdims=True)
 
 
-def _of_entropy(p: Array, kept: Kept, classes: Classes) -> Array:
-    """p∘(ℓ + H)."""
-    # An impossible class is infinitely far, which p = 0 makes nothing in the value alone.
-    far = p * zero_where(kept.x == -jnp.inf, kept.max - xla.at_most(kept.x, kept.max))
+def _far(x: Array, m: Array) -> Array:
+    """m - x, and 0 at an impossible class, where p = 0 makes nothing of it in the value alone."""
+    return zero_where(x == -jnp.inf, m - xla.at_most(x, m))
+
+
+def _of_entropy_textbook(
+    p: Array, distance: Array, x: Array, m: Array, scale: Array, *, classes: Classes
+) -> Array:
+    far = p * _far(x, m)
     return p * classes.sums(far)[0] - far
+
+
+@differentiates_as(_of_entropy_textbook)
+def _of_entropy(
+    p: Array, distance: Array, x: Array, m: Array, scale: Array, *, classes: Classes
+) -> Array:
+    """p∘(ℓ + H), from d, which is known: a sum would have to keep what it is of."""
+    return p * (distance - _far(x, m))
 
 
 def _of_rest(p: Array, kept: Kept, picks: Array, classes: Classes) -> Array:

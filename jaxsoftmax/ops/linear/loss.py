@@ -82,10 +82,9 @@ def _on_this_device(
         values = values if nothing is None else values + jnp.sum(nothing)
         values = _whole(values, settings.axes)
     if isinstance(others, LossStats):
-        stats = with_derivatives(others, shared, rows._replace(weights=None), **how)
-        keep = counted(rows.labels, None, rows.keep, counts)
-        others = without(stats, keep, settings.classes)
-    return values, of_batch(others)
+        others = with_derivatives(others, shared, rows._replace(weights=None), **how)
+    keep = counted(rows.labels, None, rows.keep, counts)
+    return values, of_batch(without(others, keep, settings.classes))
 
 
 def _plus(nothing: Array) -> Callable[[Array], Array]:
@@ -109,6 +108,8 @@ def _counted(shared: Shared, rows: Rows, usable: Array | None, settings: Setting
         any_given = None if given is None else jnp.any(given, 1)
         index, alive = None, counted(rows.labels, None, alive, any_given)
     keep = counted(rows.labels, index, alive, usable)
+    if keep is None and not isinstance(rows.features[0].shape[0], int):
+        keep = jnp.ones(rows.features[0].shape[:1], bool)  # False in rows that fill a block up
     return rows._replace(keep=keep, admissible=count)
 
 

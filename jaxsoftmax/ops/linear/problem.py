@@ -207,20 +207,23 @@ class Sizes(NamedTuple):
             _positive(function, "memory_budget", memory_budget),
         )
 
-    def rows(self, number: int, row_bytes: int) -> int:
+    def rows(self, number: Any, row_bytes: int) -> int:
         """Rows in a block: 1024, or as many as the budget holds, but for one at the least.
 
         Among the sizes from half of that up the one that leaves no rest is preferred, if there is
         one: a rest makes XLA copy the rows before it.
         """
+        if not isinstance(number, int):  # a symbol (`jax.export`)
+            return self.block_size or max(1, min(_ROWS, self._budget // max(1, row_bytes)))
         if self.block_size is not None:
             return min(self.block_size, max(1, number))
         most = max(1, min(number, _ROWS, self._budget // max(1, row_bytes)))
         divisors = (size for size in range(most, most // 2, -1) if number % size == 0)
         return next(divisors, most)
 
-    def tile(self, number: int, classes: int, dtype: Any) -> Tile | None:
+    def tile(self, number: Any, classes: int, dtype: Any) -> Tile | None:
         """The tile of blocks that have some of the classes, None where enough rows of all fit."""
+        number = number if isinstance(number, int) else _ROWS
         entries = self._budget // jnp.dtype(dtype).itemsize
         if self.block_size is not None or entries >= classes * min(number, _FEW_ROWS):
             return None

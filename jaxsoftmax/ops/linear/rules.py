@@ -41,11 +41,17 @@ from .tiles import tiled
 
 
 def _stream_values(
-    shared: Shared, rows: Rows, settings: Settings, size: int, tile: Tile | None
+    shared: Shared,
+    rows: Rows,
+    settings: Settings,
+    size: int,
+    tile: Tile | None,
+    live: Array | None = None,
 ) -> Results:
-    """y of every row."""
+    """y of every row, or of every live one."""
     body, size = tiled(BlockValues(settings), shared, rows, size, tile)
-    results: Results = stream(shared, rows._replace(weights=None), body=body, size=size)[1]
+    rows = rows._replace(weights=None)
+    results: Results = stream(shared, rows, live, body=body, size=size)[1]
     return results
 
 
@@ -59,16 +65,34 @@ def _stream_gradients(
     tile: Tile | None,
 ) -> tuple[Results, tuple[Shared, Rows]]:
     """y of every row, and the gradient of Σ ⟨ȳ, y⟩ in what is asked for."""
+    live = _live(shared, rows, None if asked[1].weights else _any(bars))
     asked = asked[0], asked[1]._replace(weights=None)
     rows = rows._replace(weights=None)
     body, size = tiled(BlockGradients(settings, asked), shared, rows, size, tile)
-    of_shared, (results, of_rows) = stream(shared, (rows, bars), body=body, size=size)
+    of_shared, (results, of_rows) = stream(shared, (rows, bars), live, body=body, size=size)
     kernels = tuple(
         bar.T if bar is not None and lies(kernel) else bar
         for bar, kernel in zip(of_shared.kernels, shared.kernels, strict=True)
     )
     gradients = of_shared._replace(kernels=kernels), of_rows
     return results, jax.tree.map(like, (shared, rows), gradients, is_leaf=lambda x: x is None)
+
+
+# Of fewer classes a row costs about as much as to look for those that are live.
+_MANY_CLASSES = 256
+
+
+def _live(shared: Shared, rows: Rows, wanted: Array | None) -> Array | None:
+    """Rows that count and are wanted, or None for all."""
+    masks = [mask for mask in (rows.keep, wanted) if mask is not None]
+    if not masks or shared.kernels[0].shape[1] < _MANY_CLASSES:
+        return None
+    return functools.reduce(jnp.logical_and, masks)
+
+
+def _any(values: Any) -> Array:
+    """Rows of which a value is not 0."""
+    return _of_each_row(jax.tree.map(lambda y: y != 0, values)) > 0
 
 
 def _times(values: Any, weights: Array | None) -> Any:
@@ -99,7 +123,9 @@ def row_values(
     shared: Shared, rows: Rows, *, settings: Settings, size: int, tile: Tile | None
 ) -> Results:
     """u y of every row, (N,) or (N, K), in float32 or wider, and what else the rows tell."""
-    values, others = _stream_values(shared, rows, settings, size, tile)
+    wanted = None if rows.weights is None else rows.weights != 0
+    live = _live(shared, rows, wanted)
+    values, others = _stream_values(shared, rows, settings, size, tile, live)
     return _times(values, rows.weights), others
 
 
@@ -131,7 +157,7 @@ def _rows_vjp(
 ) -> tuple[Any, ...]:
     (shared, rows), bars = saved, out_bar[0]
     # Where the cotangent is 0 nothing is asked for, so nothing comes back, not even NaN.
-    asked = _of_each_row(jax.tree.map(lambda bar: bar != 0, bars)) > 0
+    asked = _any(bars)
     keep = asked if rows.keep is None else asked & rows.keep
     (values, _), (shared_bar, rows_bar) = _stream_gradients(
         shared,

@@ -125,7 +125,7 @@ def statistics(
     prediction = classes.first(classes.argmax(x, m).astype(jnp.int32))
     discrete = Discrete(prediction, _rank(x, y, classes))
     of_rows: tuple[Smooth, Discrete] = jax.tree.map(
-        lambda value: value[:, 0], without((smooth, discrete), keep, classes)
+        lambda value: zero_where_dropped(value, keep)[:, 0], (smooth, discrete)
     )
     return of_rows
 
@@ -152,6 +152,6 @@ def without(values: Any, keep: Array | None, classes: Classes) -> Any:
         none = jnp.zeros_like(value)
         if jnp.issubdtype(value.dtype, jnp.integer):
             none = classes.first(none - jnp.ones_like(none))
-        return jnp.where(keep, value, none)
+        return jnp.where(jnp.expand_dims(keep, tuple(range(1, value.ndim))), value, none)
 
     return jax.tree.map(kept, values)

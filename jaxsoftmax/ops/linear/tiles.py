@@ -83,7 +83,7 @@ class Tiles:
 
 
 def _of_rows(shared: Shared, rows: Any, *, body: Body, tile: Tile, size: int) -> Any:
-    return stream(shared, rows, body=body, size=size)
+    return stream(shared, rows, None, body=body, size=size)
 
 
 @differentiates_as(_of_rows)

@@ -20,7 +20,6 @@ from . import arguments as linear
 from .log_softmax import linear_log_softmax
 from .loss import linear_loss
 from .problem import OfLogits, Rows, Settings, Shared, Sizes
-from .stats import without
 
 NAME = "linear_top_k"
 
@@ -141,7 +140,7 @@ class TopK(OfLogits):
         row = classes.statistics(x, classes.max(x))
         z, found = _likeliest(x, self.k, classes)
         log_prob = (z - row.max) - row.excess
-        return (), without((classes.first(log_prob), classes.first(found)), keep, classes)
+        return (), (zero_where_dropped(classes.first(log_prob), keep), classes.first(found))
 
 
 def _likeliest(x: Array, k: int, classes: Classes) -> tuple[Array, Array]:
