@@ -126,7 +126,7 @@ def conclude(
     _check_worth(state, test.scores, majority.shares)
     save(folder, model)
     scores.write(folder, test, model.classes)
-    pictures.draw_curves(folder / CURVES, state.records, test.scores)
+    pictures.draw_curves(folder / CURVES, state.records, test.scores, _kept(state))
     pictures.draw_confusion(folder / CONFUSION, test.confusion, model.classes)
     summary = Summary(
         data_sha256=dataset.fingerprint,
@@ -154,6 +154,12 @@ def conclude(
     write_file(folder / MODEL_CARD, card.markdown(result).encode())
     write_file(folder / SUMMARY, summary.model_dump_json(indent=2).encode())
     return summary
+
+
+def _kept(state: RunState) -> Record:
+    """The record of the parameters that are kept."""
+    loss, last = state.best.validation_loss, state.records[-1]
+    return next((record for record in state.records[::-1] if record.validation_loss == loss), last)
 
 
 def _check_worth(state: RunState, test: scores.Scores, shares: npt.NDArray[np.float64]) -> None:

@@ -81,7 +81,8 @@ def test_defaults_are_filled_in_and_survive_a_round_trip(file, tmp_path):
             "q = 0.5",
             (
                 "[solver] q: unknown key; choose one of "
-                "batch_size, clip_norm, epochs, learning_rate, momentum, name, nesterov, schedule"
+                "batch_size, clip_norm, epochs, learning_rate, momentum, name, nesterov, patience, "
+                "schedule"
             ),
         ),
         (
@@ -155,7 +156,7 @@ def test_a_new_tag_drops_what_only_the_old_branch_knew(file):
     assert json.loads(config.solver.model_dump_json()) == {
         "name": "adam", "epochs": 3, "batch_size": 16, "learning_rate": 0.1,
         "schedule": {"name": "cosine", "end": 0.0},
-        "clip_norm": None, "b1": 0.9, "b2": 0.999, "eps": 1e-8,
+        "clip_norm": None, "patience": None, "b1": 0.9, "b2": 0.999, "eps": 1e-8,
     }  # fmt: skip
     typo = file.with_name("typo.toml")
     typo.write_text(VALID.replace("momentum = 0.5", "momentun = 0.5"))

@@ -29,7 +29,7 @@ OTHER = {
     "eps": 0.5,
     "initial_accumulator": 0.7,
 }
-OF_THE_RUN = {"name", "epochs", "batch_size"}  # how long, and on what
+OF_THE_RUN = {"name", "epochs", "batch_size", "patience"}  # how long, and on what
 SHARED = set(optimizers.FirstOrder.model_fields)  # built by one function; tried on one optimiser
 REFERENCES = {
     "sgd": optax.sgd(0.1),
@@ -87,7 +87,7 @@ def options():
 
 
 def test_every_optimizer_is_tested():
-    assert {*REFERENCES, "lbfgs", "newton_cg"} == set(OPTIMIZERS)
+    assert {*REFERENCES, "lbfgs", "newton_cg", "fista"} == set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize("name", REFERENCES)

@@ -139,6 +139,10 @@ class ColumnsConfig(Section):
     unit_length: bool = Field(
         default=False, description="Scales each row of features to length 1, as for embeddings."
     )
+    dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="What features are held in while training; parameters and sums are float32.",
+    )
 
 
 class Split(Section):
@@ -188,6 +192,11 @@ class ModelConfig(Section):
         "the best of a path of values, by the validation rows or, where these are few, by five "
         "folds of all that do not test; then trains on both.",
     )
+    l1: NonNegative = Field(
+        default=0.0,
+        description="Adds l1 times the sum of the absolute values of the kernel, which makes many "
+        "of them 0; with l2 an elastic net. For solver fista.",
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="The share of a label that is spread over all classes."
     )
@@ -220,10 +229,19 @@ class RunConfig(Section):
     checkpoint: CheckpointConfig = CheckpointConfig()
 
     @model_validator(mode="after")
+    def _l1_needs_its_solver(self) -> Self:
+        if self.model.l1 > 0 and self.solver.name != "fista":
+            raise ValueError(
+                f'[model] l1 needs [solver] name = "fista": {self.solver.name} follows gradients, '
+                f"which an absolute value has not at 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _path_needs_convergence(self) -> Self:
         if self.model.l2 == "auto" and not self.solver.needs_full_batch:
             raise ValueError(
-                f'[model] l2 = "auto" needs a solver that converges (newton_cg, lbfgs); '
+                f'[model] l2 = "auto" needs a solver that converges (newton_cg, lbfgs, fista); '
                 f"write a number for {self.solver.name}, such as l2 = 1e-4"
             )
         return self

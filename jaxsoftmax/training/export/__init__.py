@@ -10,20 +10,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from jaxsoftmax.training.files import write_file
-from jaxsoftmax.training.model import Classifier, load
+from jaxsoftmax.training.model import load
 
 Format = Literal["stablehlo", "onnx", "sklearn", "safetensors"]
-FORMATS: tuple[str, ...] = get_args(Format)
-SUFFIXES = {
-    "stablehlo": ".stablehlo",
-    "onnx": ".onnx",
-    "sklearn": ".joblib",
-    "safetensors": ".safetensors",
+FORMATS: dict[Format, tuple[str, str]] = {  # the module, and how its files are called
+    "stablehlo": ("stablehlo", ".stablehlo"),
+    "onnx": ("onnx", ".onnx"),
+    "sklearn": ("pipeline", ".joblib"),
+    "safetensors": ("arrays", ".safetensors"),
 }
 
 
@@ -53,20 +52,9 @@ def export(run: Path, form: Format, out: Path | None = None) -> tuple[Path, Expo
     Raises:
       InputError: The run is not finished, or the format cannot hold its columns.
     """
-    made = _writer(form)(load(run))
-    path = out or Path(f"{run.resolve().name}{SUFFIXES[form]}")
+    module, suffix = FORMATS[form]
+    # The libraries of a format are imported when it is asked for.
+    made: Exported = importlib.import_module(f"{__name__}.{module}").write(load(run))
+    path = out or Path(f"{run.resolve().name}{suffix}")
     write_file(path, made.content)
     return path, made
-
-
-def _writer(form: Format) -> Callable[[Classifier], Exported]:
-    """Each format's library is imported when it is asked for."""
-    if form == "stablehlo":
-        from . import stablehlo as chosen
-    elif form == "onnx":
-        from . import onnx as chosen  # type: ignore[no-redef]
-    elif form == "sklearn":
-        from . import pipeline as chosen  # type: ignore[no-redef]
-    else:
-        from . import arrays as chosen  # type: ignore[no-redef]
-    return chosen.write

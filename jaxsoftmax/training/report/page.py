@@ -43,6 +43,9 @@ def write(folder: Path, result: Result) -> str:
     """The page; the figures of the run lie in the folder already."""
     summary = result.summary
     title = f"{result.dataset.label} from {Path(result.dataset.origin).name}"
+    features = result.dataset.part("train").features
+    step = max(1, len(features) // IMAGE_ROWS)
+    shape = charts.image_shape(features[::step][:IMAGE_ROWS])
     parts = [
         Html(f"<h1>{document.text(title)}</h1>"),
         document.paragraph(
@@ -56,8 +59,8 @@ def write(folder: Path, result: Result) -> str:
         document.section("Mistakes", *confusion(folder, result)),
         document.section("Classes", classes(result.tested.scores)),
         document.section("Coefficients", *coefficients(result.model)),
-        *images(result),
-        document.section("Wrong, and sure of it", *sure_and_wrong(result)),
+        *images(result, shape),
+        document.section("Wrong, and sure of it", *sure_and_wrong(result, shape)),
         document.section("Data", document.preformatted(describe(result.dataset))),
         document.section("How to make it again", *origin(result)),
     ]
@@ -193,11 +196,8 @@ def coefficients(model: Classifier) -> Iterator[Html]:
         yield document.paragraph(f"{len(names) - CLASSES} further classes are not shown.", "muted")
 
 
-def images(result: Result) -> Iterator[Html]:
+def images(result: Result, shape: tuple[int, int] | None) -> Iterator[Html]:
     """The kernel as images, where the features are one."""
-    features = result.dataset.part("train").features
-    step = max(1, len(features) // IMAGE_ROWS)
-    shape = charts.image_shape(features[::step][:IMAGE_ROWS])
     if shape is None:
         return
     kernel = np.asarray(result.model.params.kernel).T.reshape(-1, *shape)[:IMAGES]
@@ -209,7 +209,7 @@ def images(result: Result) -> Iterator[Html]:
     )
 
 
-def sure_and_wrong(result: Result) -> Iterator[Html]:
+def sure_and_wrong(result: Result, shape: tuple[int, int] | None) -> Iterator[Html]:
     """Rows of the data, by number, with the features that misled."""
     span = result.dataset.parts.test
     part, numbers = result.dataset.part("test"), result.dataset.rows[span]
@@ -236,9 +236,6 @@ def sure_and_wrong(result: Result) -> Iterator[Html]:
         )
     headings = ("row", "true", "predicted", "probability", "of the true", "because of")
     yield document.table(headings, rows)
-    features = result.dataset.part("train").features
-    step = max(1, len(features) // IMAGE_ROWS)
-    shape = charts.image_shape(features[::step][:IMAGE_ROWS])
     if shape is not None:
         chosen = [mistake.place for mistake in found]
         pixels = mistakes.in_data(result.model, part.features[chosen].astype(np.float64))

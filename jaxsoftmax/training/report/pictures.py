@@ -29,8 +29,17 @@ LOG_RATIO = 30  # of the largest to the smallest loss: more are shown on a log a
 DPI = 160
 
 
-def draw_curves(path: Path, records: Sequence[Record], test: Scores) -> None:
-    """Loss and accuracy, along the path of penalties or after each epoch, and the baselines."""
+def draw_curves(
+    path: Path, records: Sequence[Record], test: Scores, kept: Record | None = None
+) -> None:
+    """Loss and accuracy, along the path of penalties or after each epoch, and the baselines.
+
+    Args:
+      path: The picture.
+      records: Of the run.
+      test: The scores of the model.
+      kept: The record of the epoch that became the model; the last when left out.
+    """
     last = records[-1].stage
     on_path = [record for record in records if record.stage < last]
     figure = _figure(10.0, 3.8)
@@ -41,7 +50,7 @@ def draw_curves(path: Path, records: Sequence[Record], test: Scores) -> None:
         drawn: Sequence[Record] = on_path
     else:
         x = [float(record.epoch) for record in records]
-        label, marked = "epoch", x[-1]
+        label, marked = "epoch", float((kept or records[-1]).epoch)
         drawn = records
     for axes, title, what in ((left, "Loss", "loss"), (right, "Accuracy", "accuracy")):
         train = [getattr(record, f"train_{what}") for record in drawn]

@@ -82,15 +82,14 @@ def converged(config: RunConfig, summary: Summary) -> bool:
     """Whether the solver came as far as it was asked to: to its tolerance, or to the last epoch."""
     status = Status[summary.status.upper()]
     through = status == Status.ITERATION_LIMIT and isinstance(config.solver, FirstOrder)
-    return status == Status.CONVERGED or through
+    return status in (Status.CONVERGED, Status.STOPPED_EARLY) or through
 
 
 def ending(config: RunConfig, summary: Summary) -> str:
     """Why the solver stopped."""
     status = Status[summary.status.upper()]
-    if status != Status.CONVERGED and converged(config, summary):
-        return "after all epochs"
-    return status.sentence()
+    through = status == Status.ITERATION_LIMIT and converged(config, summary)
+    return "after all epochs" if through else status.sentence()
 
 
 def conclude(config: RunConfig, summary: Summary, scores: Scores, folder: Path) -> str:

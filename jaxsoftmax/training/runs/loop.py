@@ -24,9 +24,10 @@ from jax import Array
 import jaxsoftmax
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.data import Dataset, batches
+from jaxsoftmax.training.data.columns import Features
 from jaxsoftmax.training.errors import InputError, RunFailedError
 from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State, Status
-from jaxsoftmax.training.solvers.optimizers import FullBatch
+from jaxsoftmax.training.solvers.optimizers import FirstOrder, FullBatch
 from jaxsoftmax.training.solvers.schedules import Horizon
 from jaxsoftmax.training.solvers.state import finished as solved
 
@@ -101,10 +102,10 @@ def prepare(config: RunConfig, dataset: Dataset) -> Job:
     )
     first = jnp.arange(end) < dataset.parts.train.stop
     rows = Problem(
-        # An array that is mapped into memory is used where it lies, on a CPU.
-        jax.device_put(dataset.features[:end]),
+        held(config, dataset.features[:end]),
         jnp.asarray(dataset.labels[:end]),
         weights,
+        l1=jnp.float32(config.model.l1),
         label_smoothing=config.model.label_smoothing,
     )
     validation = np.zeros(end, np.float32)
@@ -122,6 +123,13 @@ def prepare(config: RunConfig, dataset: Dataset) -> Job:
         horizon,
         None if isinstance(choice, FullBatch) else choice.batch_size or dataset.parts.train.stop,
     )
+
+
+def held(config: RunConfig, features: Features) -> Array:
+    """Features on the device; what is mapped into memory is used where it lies, on a CPU."""
+    narrow = config.columns.dtype == "bfloat16"
+    array: Array = jax.device_put(features.astype(jnp.bfloat16) if narrow else features)
+    return array
 
 
 def horizon_of(config: RunConfig, rows: int) -> Horizon:
@@ -238,11 +246,16 @@ def advance(job: Job, state: RunState, steps: int | None = None) -> RunState:
     if last < stop:
         return state._replace(solver=solver, position=Position(stage, epoch, last))
     record = _record(job, problem, solver, stage, epoch + 1, state.records)
+    records = (*state.records, record)
+    best = Best(solver.params, record.validation_loss)
+    choice = job.config.solver
+    patience = choice.patience if isinstance(choice, FirstOrder) else None
+    if patience is not None:
+        best = min(state.best, best, key=lambda one: one.validation_loss)
+        if plan.stale(records) >= patience:
+            solver = solver._replace(status=jnp.int32(Status.STOPPED_EARLY))
     return state._replace(
-        solver=solver,
-        best=Best(solver.params, record.validation_loss),
-        position=Position(stage, epoch + 1, 0),
-        records=(*state.records, record),
+        solver=solver, best=best, position=Position(stage, epoch + 1, 0), records=records
     )
 
 

@@ -68,9 +68,14 @@ def folds(labels: npt.NDArray[np.int32], seed: int) -> npt.NDArray[np.intp]:
 
 def next_stage(path: Sequence[float], records: Sequence[Record]) -> int:
     """The number of the problem after those that are recorded; ``len(path)`` is the last."""
-    losses = [record.validation_loss for record in records if record.stage < len(path)]
-    stale = len(losses) - 1 - int(np.argmin(losses)) if losses else 0
-    return len(path) if stale >= PATIENCE else min(len(losses), len(path))
+    on_path = [record for record in records if record.stage < len(path)]
+    enough = bool(on_path) and stale(on_path) >= PATIENCE
+    return len(path) if enough else min(len(on_path), len(path))
+
+
+def stale(records: Sequence[Record]) -> int:
+    """For how many records the validation loss has been above its lowest."""
+    return len(records) - 1 - int(np.argmin([record.validation_loss for record in records]))
 
 
 def best(path: Sequence[float], records: Sequence[Record]) -> Record:

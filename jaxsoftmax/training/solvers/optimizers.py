@@ -11,8 +11,8 @@ from pydantic import Field
 
 from jaxsoftmax.training.schema import Count, Decay, NonNegative, Positive, Section
 
-from . import first_order, newton_cg
-from .schedules import Constant, Horizon, Schedule
+from . import first_order, newton_cg, proximal
+from .schedules import Constant, Horizon, Plateau, Schedule
 from .state import Solver
 
 
@@ -27,7 +27,14 @@ class FirstOrder(Section):
     )
     learning_rate: Positive
     schedule: Schedule = Constant(name="constant")
-    clip_norm: Positive | None = None
+    clip_norm: Positive | None = Field(
+        default=None, description="Longer gradients are scaled down to this norm."
+    )
+    patience: Count | None = Field(
+        default=None,
+        description="Stops when the validation loss has not fallen for so many epochs, and keeps "
+        "the epoch where it was lowest; when left out, the last epoch is kept.",
+    )
 
     @abstractmethod
     def rule(self, rate: optax.Schedule) -> optax.GradientTransformation:
@@ -37,6 +44,8 @@ class FirstOrder(Section):
         rule = self.rule(self.schedule.build(self.learning_rate, horizon))
         if self.clip_norm is not None:
             rule = optax.chain(optax.clip_by_global_norm(self.clip_norm), rule)
+        if isinstance(self.schedule, Plateau):
+            rule = optax.chain(rule, self.schedule.rule(horizon))
         return optax.with_extra_args_support(rule)
 
     def solver(self, horizon: Horizon) -> Solver:
@@ -204,6 +213,18 @@ class NewtonCg(FullBatch):
         return newton_cg.NewtonCg()
 
 
+class Fista(FullBatch):
+    """Accelerated proximal gradient steps, for penalties with an l1."""
+
+    name: Literal["fista"]
+    max_iterations: Count = 5000
+
+    def solver(self, horizon: Horizon) -> Solver:
+        """The solver; its length is decided by the tolerance."""
+        del horizon
+        return proximal.Proximal()
+
+
 Optimizer = Annotated[
     NewtonCg
     | Sgd
@@ -219,6 +240,7 @@ Optimizer = Annotated[
     | RmsProp
     | Adagrad
     | Muon
-    | Lbfgs,
+    | Lbfgs
+    | Fista,
     Field(discriminator="name"),
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Literal, NamedTuple, Self
 
 import optax
+import optax.contrib
 from pydantic import Field, model_validator
 
 from jaxsoftmax.training.schema import Count, Factor, NonNegative, Positive, Section, Share
@@ -117,7 +118,24 @@ class Piecewise(Section):
         return optax.piecewise_constant_schedule(peak, dict(zip(steps, self.factors, strict=True)))
 
 
+class Plateau(Section):
+    """Multiplied by ``factor`` when the training loss has not fallen for ``patience`` epochs."""
+
+    name: Literal["plateau"]
+    factor: Share = 0.1
+    patience: Count = 5
+
+    def build(self, peak: float, horizon: Horizon) -> optax.Schedule:
+        return optax.constant_schedule(peak)
+
+    def rule(self, horizon: Horizon) -> optax.GradientTransformationExtraArgs:
+        """What follows the optimiser's rule; it sees the loss of every batch."""
+        return optax.contrib.reduce_on_plateau(
+            self.factor, self.patience, accumulation_size=horizon.steps_per_epoch
+        )
+
+
 Schedule = Annotated[
-    Constant | Linear | Polynomial | Cosine | WarmupCosine | Exponential | Piecewise,
+    Constant | Linear | Polynomial | Cosine | WarmupCosine | Exponential | Piecewise | Plateau,
     Field(discriminator="name"),
 ]

@@ -29,6 +29,7 @@ class Status(enum.IntEnum):
     ITERATION_LIMIT = 2
     LINE_SEARCH_FAILED = 3  # no step lowers the objective in this precision
     DIVERGED = 4  # objective or gradient is not finite; params are the last finite ones
+    STOPPED_EARLY = 5  # by who runs the solver
 
     def sentence(self) -> str:
         """For people: what happened and what to do."""
@@ -50,6 +51,7 @@ _SENTENCES = {
         "diverged: the objective is not finite; "
         "look for NaN in the features, or take a smaller learning rate"
     ),
+    Status.STOPPED_EARLY: "stopped early: the validation loss fell no more; its best epoch is kept",
 }
 
 

@@ -41,6 +41,10 @@ def points(base: RunConfig, grid: SweepConfig, dataset: Dataset) -> list[Point]:
       InputError: learning rates for a solver that has none.
     """
     solver, model = base.solver, base.model
+    if isinstance(solver, FirstOrder) and solver.patience is not None:
+        raise InputError(
+            "[solver] patience: the runs of a sweep take all their epochs; leave it out"
+        )
     rates: Sequence[float | None] = (None,)
     if isinstance(solver, FirstOrder):
         rates = grid.learning_rate or (solver.learning_rate,)

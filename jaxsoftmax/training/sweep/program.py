@@ -19,7 +19,7 @@ from jax import Array
 from jaxsoftmax.training.data import batches
 from jaxsoftmax.training.runs import loop
 from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State, first_order, solve
-from jaxsoftmax.training.solvers.optimizers import FirstOrder, Lbfgs, NewtonCg
+from jaxsoftmax.training.solvers.optimizers import FirstOrder, Fista, Lbfgs, NewtonCg
 from jaxsoftmax.training.solvers.schedules import Horizon
 
 HELD = 2**29  # numbers that the runs of one call may hold beside the rows
@@ -67,7 +67,7 @@ def at_once(runs: int, rows: int, width: int, classes: int) -> int:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def converge(
-    choice: NewtonCg | Lbfgs,
+    choice: NewtonCg | Lbfgs | Fista,
     classes: int,
     bias: bool,
     side_by_side: int,

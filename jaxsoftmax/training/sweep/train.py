@@ -16,7 +16,7 @@ from jaxsoftmax.training.data import Dataset, prepare
 from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.runs import loop, plan
 from jaxsoftmax.training.solvers import Problem, State, Status
-from jaxsoftmax.training.solvers.optimizers import FirstOrder, Lbfgs, NewtonCg
+from jaxsoftmax.training.solvers.optimizers import FirstOrder, Fista, Lbfgs, NewtonCg
 
 from . import program
 from .grid import Point, points
@@ -115,10 +115,11 @@ def _check_same(first: Dataset, other: Dataset) -> None:
 def _of_file(config: RunConfig, dataset: Dataset, runs: Sequence[Point]) -> Iterator[Outcome]:
     stop = dataset.parts.validation.stop
     rows = Problem(
-        jax.device_put(dataset.features[:stop]),
+        loop.held(config, dataset.features[:stop]),
         jnp.asarray(dataset.labels[:stop]),
         jnp.zeros(stop, jnp.float32),
         jnp.float32(0),
+        jnp.float32(config.model.l1),
         label_smoothing=config.model.label_smoothing,
     )
     seeds = list(dict.fromkeys(point.seed for point in runs))
@@ -179,7 +180,7 @@ def training_rows(config: RunConfig, dataset: Dataset, seed: int) -> npt.NDArray
 
 def _converge(
     config: RunConfig,
-    solver: NewtonCg | Lbfgs,
+    solver: NewtonCg | Lbfgs | Fista,
     dataset: Dataset,
     rows: Problem,
     runs: Sequence[Point],
