@@ -13,7 +13,15 @@ from pydantic_core import PydanticUndefined
 from jaxsoftmax.training.solvers.optimizers import Optimizer
 from jaxsoftmax.training.solvers.schedules import Schedule
 
-from .keys import CheckpointConfig, ColumnsConfig, DataConfig, ModelConfig, RunConfig, Split
+from .keys import (
+    CheckpointConfig,
+    ColumnsConfig,
+    DataConfig,
+    MeshConfig,
+    ModelConfig,
+    RunConfig,
+    Split,
+)
 
 SECTIONS = (
     ("data", DataConfig),
@@ -42,6 +50,7 @@ def page() -> str:
         for model in get_args(get_args(Schedule)[0])
     ]
     parts.append(_section("[checkpoint]", CheckpointConfig))
+    parts.append(_section("[mesh]", MeshConfig))
     return "\n".join(parts)
 
 
