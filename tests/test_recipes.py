@@ -14,7 +14,7 @@ from jaxsoftmax import (
     linear_softmax_stats,
     linear_top_k,
 )
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops.devices import assert_close
 
 B, T, D, C, K = 3, 5, 4, 11, 3  # sequences, tokens, features, vocabulary, classes of a teacher

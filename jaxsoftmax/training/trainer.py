@@ -14,7 +14,7 @@ import numpy.typing as npt
 from .config import RunConfig
 from .data import Dataset
 from .errors import InterruptedRunError, RunFailedError
-from .files import append, write_file
+from .files import append, naming, write_file
 from .model import Classifier, save
 from .model.files import versions
 from .report import card, page, pictures, scores
@@ -126,8 +126,10 @@ def conclude(
     _check_worth(state, test.scores, majority.shares)
     save(folder, model)
     scores.write(folder, test, model.classes)
-    pictures.draw_curves(folder / CURVES, state.records, test.scores, _kept(state))
-    pictures.draw_confusion(folder / CONFUSION, test.confusion, model.classes)
+    with naming(folder / CURVES):
+        pictures.draw_curves(folder / CURVES, state.records, test.scores, _kept(state))
+    with naming(folder / CONFUSION):
+        pictures.draw_confusion(folder / CONFUSION, test.confusion, model.classes)
     summary = Summary(
         data_sha256=dataset.fingerprint,
         rows=len(dataset.labels),

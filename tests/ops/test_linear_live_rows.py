@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import linear_log_softmax, linear_softmax_cross_entropy
 from jaxsoftmax.ops.linear.stream import stream
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops.devices import assert_close, mesh_of
 from tests.ops.linear_problem import problem
 from tests.ops.linear_row_values import weighted_sum

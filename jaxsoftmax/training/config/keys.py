@@ -217,6 +217,25 @@ class CheckpointConfig(Section):
     keep: Count = Field(default=2, description="So many stay, in case the newest is damaged.")
 
 
+class MeshConfig(Section):
+    """``[mesh]``: the devices a run is spread over; they change its result by rounding only."""
+
+    data: Annotated[int, Field(ge=-1)] = Field(
+        default=-1,
+        description="Groups of devices that share the rows. -1 takes all devices there are; of "
+        "a single process on a CPU, whose devices share its cores, one.",
+    )
+    classes: Count = Field(
+        default=1, description="Devices of a group, which share the classes; divides their number."
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.data == 0:
+            raise ValueError("data must be -1 (all devices) or at least 1")
+        return self
+
+
 class RunConfig(Section):
     """Everything that decides the result of a run, and how it is kept."""
 
@@ -227,6 +246,7 @@ class RunConfig(Section):
     model: ModelConfig = ModelConfig()
     solver: Optimizer = NewtonCg(name="newton_cg")
     checkpoint: CheckpointConfig = CheckpointConfig()
+    mesh: MeshConfig = MeshConfig()
 
     @model_validator(mode="after")
     def _l1_needs_its_solver(self) -> Self:

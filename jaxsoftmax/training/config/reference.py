@@ -17,6 +17,7 @@ from .keys import (
     CheckpointConfig,
     ColumnsConfig,
     DataConfig,
+    MeshConfig,
     ModelConfig,
     RunConfig,
     Split,
@@ -51,6 +52,7 @@ def page() -> str:
     ]
     parts.append(_section("[sweep]", SweepConfig))
     parts.append(_section("[checkpoint]", CheckpointConfig))
+    parts.append(_section("[mesh]", MeshConfig))
     return "\n".join(parts)
 
 

@@ -93,6 +93,8 @@ def _read_card(path: Path) -> ModelCard:
         raise InputError(
             f"{path}: there is no such file; the folder holds no finished run"
         ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     except ValidationError as error:
         detail = error.errors()[0]
         place = ".".join(str(part) for part in detail["loc"])
@@ -104,6 +106,8 @@ def _read_arrays(path: Path, card: ModelCard) -> dict[str, np.ndarray]:
         content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     if card.digest(content) != card.sha256:
         raise InputError(
             f"{path}: is damaged, or {CARD} is: their SHA-256 is not the one that {CARD} records"

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax import Array
 
 import jaxsoftmax
@@ -28,10 +29,12 @@ from jaxsoftmax.training.data.columns import Features
 from jaxsoftmax.training.errors import InputError, RunFailedError
 from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State, Status
 from jaxsoftmax.training.solvers.optimizers import FirstOrder, FullBatch
+from jaxsoftmax.training.solvers.problem import ROWS
 from jaxsoftmax.training.solvers.schedules import Horizon
 from jaxsoftmax.training.solvers.state import finished as solved
 
 from . import plan
+from .devices import Devices, mesh_of, padded
 from .state import Best, Leaves, Position, Record, RunState
 
 PATH_TOLERANCE = 1e-5  # good enough to compare penalties
@@ -72,6 +75,7 @@ class Job(NamedTuple):
       solver: what makes the steps.
       horizon: how many steps an epoch and the whole stage have.
       batch_size: rows a step; None for solvers that see all.
+      devices: where the arrays lie.
     """
 
     config: RunConfig
@@ -84,6 +88,7 @@ class Job(NamedTuple):
     solver: Solver
     horizon: Horizon
     batch_size: int | None
+    devices: Devices
 
 
 def prepare(config: RunConfig, dataset: Dataset) -> Job:
@@ -93,43 +98,51 @@ def prepare(config: RunConfig, dataset: Dataset) -> Job:
       InputError: the batch is larger than the training part.
     """
     horizon = horizon_of(config, len(dataset.part("train").labels))
+    mesh = mesh_of(config.mesh, len(dataset.classes))
     stop = dataset.parts.validation.stop
-    # Some test rows may lie in the same arrays, at weight 0, which is as if they were absent.
-    end = min(math.ceil(stop / PLACES) * PLACES, len(dataset.labels))
-    weights, folds = (
-        jnp.pad(jnp.asarray(array), [(0, 0)] * (array.ndim - 1) + [(0, end - stop)])
-        for array in (plan.row_weights(config, dataset), plan.fold_weights(config, dataset))
-    )
-    first = jnp.arange(end) < dataset.parts.train.stop
+    end = padded(stop, PLACES, mesh)
+    if mesh is None:
+        end = min(end, len(dataset.labels))
+    devices = Devices(mesh, end, len(dataset.classes))
+
+    def placed(array: npt.NDArray[Any], axis: int = 0) -> Any:
+        """Rows that are missing have weight 0, as have test rows that lie in the same array."""
+        missing = [(0, 0)] * array.ndim
+        missing[axis] = (0, max(0, end - array.shape[axis]))
+        # What is mapped into memory is used where it lies, on a CPU.
+        whole = np.pad(array, missing) if missing[axis][1] else array
+        return devices.place(whole[:end] if axis == 0 else whole)
+
+    weights = plan.row_weights(config, dataset)
+    train = np.where(np.arange(stop) < dataset.parts.train.stop, weights, 0)
+    validation = np.zeros(stop, np.float32)
+    validation[dataset.parts.validation] = dataset.part("validation").weights
     rows = Problem(
-        held(config, dataset.features[:end]),
-        jnp.asarray(dataset.labels[:end]),
-        weights,
+        placed(in_dtype(config, dataset.features[:end])),
+        placed(dataset.labels),
+        placed(weights),
         l1=jnp.float32(config.model.l1),
         label_smoothing=config.model.label_smoothing,
     )
-    validation = np.zeros(end, np.float32)
-    validation[dataset.parts.validation] = dataset.part("validation").weights
     choice = config.solver
     return Job(
         config,
         dataset,
         rows,
-        jnp.where(first, weights, 0),
-        jnp.asarray(validation),
-        folds,
+        placed(train.astype(np.float32)),
+        placed(validation),
+        placed(plan.fold_weights(config, dataset), axis=1),
         plan.penalties(config, dataset),
         choice.solver(horizon),
         horizon,
         None if isinstance(choice, FullBatch) else choice.batch_size or dataset.parts.train.stop,
+        devices,
     )
 
 
-def held(config: RunConfig, features: Features) -> Array:
-    """Features on the device; what is mapped into memory is used where it lies, on a CPU."""
-    narrow = config.columns.dtype == "bfloat16"
-    array: Array = jax.device_put(features.astype(jnp.bfloat16) if narrow else features)
-    return array
+def in_dtype(config: RunConfig, features: Features) -> npt.NDArray[Any]:
+    """Features in the precision that was asked for; float32 ones are not copied."""
+    return features.astype(jnp.bfloat16) if config.columns.dtype == "bfloat16" else features
 
 
 def horizon_of(config: RunConfig, rows: int) -> Horizon:
@@ -149,9 +162,9 @@ def horizon_of(config: RunConfig, rows: int) -> Horizon:
 
 def begin(job: Job) -> RunState:
     """The state before the first step; all parameters are 0, where the loss is ln C."""
-    dataset, params = job.dataset, _zeros(job)
+    dataset, params = job.dataset, job.devices.place(_zeros(job))
     stage = plan.next_stage(job.path, ())
-    solver = _start(job, stage, (), _for_stage(job, stage, params))
+    solver = _started(job, stage, (), _for_stage(job, stage, params))
     return RunState(
         job.config,
         dataset.fingerprint,
@@ -185,7 +198,8 @@ def shapes(job: Job, position: Position, records: tuple[Record, ...]) -> Leaves:
         start = _for_stage(job, position.stage, params)
         return Leaves(_start(job, position.stage, records, start), params)
 
-    found: Leaves = jax.eval_shape(leaves, _zeros(job))
+    with job.devices.context():
+        found: Leaves = jax.eval_shape(leaves, _zeros(job))
     return found
 
 
@@ -196,12 +210,14 @@ def taken_up(job: Job, state: RunState) -> RunState:
         _settings(job, state.position.stage),
         state.solver.settings,
     )
+    solver = state.solver._replace(settings=settings)
     return state._replace(
         config=job.config,
         fingerprint=job.dataset.fingerprint,
         columns=job.dataset.columns,
         classes=job.dataset.classes,
-        solver=state.solver._replace(settings=settings),
+        solver=job.devices.place(solver),
+        best=state.best._replace(params=job.devices.place(state.best.params)),
     )
 
 
@@ -236,12 +252,17 @@ def advance(job: Job, state: RunState, steps: int | None = None) -> RunState:
     last = stop if steps is None else min(first + steps, stop)
     problem = _problem(job, state.records)
     if job.batch_size is None:
-        solver = _step(job.solver, problem, state.solver)
+        with job.devices.context():
+            solver = _step(job.solver, problem, state.solver)
     else:
         rows, numbers = job.dataset.parts.train.stop, map(jnp.int32, (epoch, first, last))
-        solver = _batch_steps(
-            job.solver, job.config.seed, (job.batch_size, rows), problem, state.solver, *numbers
-        )
+        shards = 1 if job.devices.mesh is None else job.devices.mesh.shape[ROWS]
+        sizes = job.batch_size, rows, shards
+        with job.devices.context():
+            solver = _batch_steps(
+                job.solver, job.config.seed, sizes, problem, state.solver, *numbers
+            )
+    solver = job.devices.place(solver)
     _check_finite(job, state.position, solver)
     if last < stop:
         return state._replace(solver=solver, position=Position(stage, epoch, last))
@@ -263,7 +284,9 @@ def _advance_path(job: Job, state: RunState) -> RunState:
     """One step of the problems that are solved side by side, or on to the next penalty."""
     stage, epoch, _ = state.position
     l2 = jnp.float32(job.path[stage])
-    solver = _fold_steps(job.solver, job.rows, job.folds, l2, state.solver)
+    with job.devices.context():
+        solver = _fold_steps(job.solver, job.rows, job.folds, l2, state.solver)
+    solver = job.devices.place(solver)
     _check_finite(job, state.position, solver)
     state = state._replace(solver=solver, position=Position(stage, epoch + 1))
     if not bool(jnp.all(solved(solver))):
@@ -284,7 +307,7 @@ def _advance_path(job: Job, state: RunState) -> RunState:
     following = plan.next_stage(job.path, records)
     start = best.params if following == len(job.path) else solver.params
     return state._replace(
-        solver=_start(job, following, records, start),
+        solver=_started(job, following, records, start),
         best=best,
         position=Position(following),
         records=records,
@@ -300,6 +323,14 @@ def _start(job: Job, stage: int, records: tuple[Record, ...], params: Params) ->
     else:
         start = _init(job.solver, _problem(job, records), params, settings)
     return start
+
+
+def _started(job: Job, stage: int, records: tuple[Record, ...], params: Params) -> State:
+    """The same, laid out on the devices."""
+    with job.devices.context():
+        start = _start(job, stage, records, params)
+    placed: State = job.devices.place(start)
+    return placed
 
 
 def _settings(job: Job, stage: int) -> Settings:
@@ -396,19 +427,23 @@ def _over_folds(function: Callable[[Array, Any], Any], folds: Array, tree: Any) 
 def _batch_steps(
     solver: Solver,
     seed: int,
-    sizes: tuple[int, int],
+    sizes: tuple[int, int, int],
     rows: Problem,
     state: State,
     epoch: Array,
     first: Array,
     last: Array,
 ) -> State:
-    """Steps ``first`` to ``last`` of an epoch; their number compiles no other program."""
-    size, count = sizes
+    """Steps ``first`` to ``last`` of an epoch; their number compiles no other program.
+
+    ``sizes`` are those of a batch, of all rows, and the number of devices that share a batch.
+    """
+    size, count, shards = sizes
     order = batches.order(seed, epoch, count, math.ceil(count / size) * size)
 
     def step(number: Array, state: State) -> State:
         chosen, counted = batches.batch(order, number, size, count)
+        chosen, counted = (jnp.pad(array, (0, -size % shards)) for array in (chosen, counted))
         weights = rows.weights[chosen] * counted
         part = dataclasses.replace(
             rows, features=rows.features[chosen], labels=rows.labels[chosen], weights=weights

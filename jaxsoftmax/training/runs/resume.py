@@ -14,7 +14,7 @@ from . import checkpoints, loop
 from .checkpoints import Card, Checkpoint
 from .state import RunState
 
-# Where data lie is told by their fingerprint, and how a run is kept decides nothing of it.
+# Where data lie is told by their fingerprint; how a run is kept and spread decides nothing of it.
 FREE = (
     "data.path",
     "data.labels_path",
@@ -23,6 +23,7 @@ FREE = (
     "split.validation_path",
     "split.test_path",
     "checkpoint",
+    "mesh",
 )
 
 

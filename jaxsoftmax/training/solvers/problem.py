@@ -9,15 +9,18 @@ be compiled, vmapped over any of them, checkpointed, and placed on several devic
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
 from jaxsoftmax import linear_softmax_cross_entropy
 
+ROWS, CLASSES = "data", "classes"  # the axes of a mesh that rows and classes are spread over
 finfo: Any = jnp.finfo  # which has no types of its own
 
 
@@ -65,15 +68,37 @@ def precision(features: Array) -> jnp.dtype:
 
 def objective(problem: Problem, params: Params) -> Array:
     """f(W, b), a scalar; it streams the rows, and so do its derivatives of any order."""
-    loss = linear_softmax_cross_entropy(
-        problem.features,
-        params.kernel,
-        problem.labels,
-        params.bias,
-        weights=problem.weights,
-        label_smoothing=problem.label_smoothing,
+
+    def loss(features: Array, labels: Array, weights: Array, params: Params) -> Array:
+        return linear_softmax_cross_entropy(
+            features,
+            params.kernel,
+            labels,
+            params.bias,
+            weights=weights,
+            label_smoothing=problem.label_smoothing,
+        )
+
+    value: Array = _laid_out(loss, bias=params.bias is not None)(
+        problem.features, problem.labels, problem.weights, params
     )
-    return loss + penalty(problem, params)
+    return value + penalty(problem, params)
+
+
+def _laid_out(loss: Callable[..., Array], *, bias: bool) -> Callable[..., Array]:
+    """On a mesh of ROWS × CLASSES, the loss is told where they lie.
+
+    Its gradient then crosses devices once, and not in every block of rows.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.axis_names != (ROWS, CLASSES):
+        return loss
+    params: Any = Params
+    layout = P(ROWS, None), P(ROWS), P(ROWS), params(P(None, CLASSES), P(CLASSES) if bias else None)
+    told: Callable[..., Array] = jax.sharding.explicit_axes(
+        loss, axes=mesh.axis_names, in_sharding=layout
+    )
+    return told
 
 
 def penalty(problem: Problem, params: Params) -> Array:

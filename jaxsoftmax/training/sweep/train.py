@@ -115,7 +115,7 @@ def _check_same(first: Dataset, other: Dataset) -> None:
 def _of_file(config: RunConfig, dataset: Dataset, runs: Sequence[Point]) -> Iterator[Outcome]:
     stop = dataset.parts.validation.stop
     rows = Problem(
-        loop.held(config, dataset.features[:stop]),
+        jax.device_put(loop.in_dtype(config, dataset.features[:stop])),
         jnp.asarray(dataset.labels[:stop]),
         jnp.zeros(stop, jnp.float32),
         jnp.float32(0),
