@@ -31,7 +31,14 @@ from .devices.classes import Classes
 from .log_softmax import log_softmax_of
 from .probabilities import Kept, plain_logsumexp, probabilities
 from .row import xla
-from .row.exponentials import exponentials, is_class, wide, zero_where, zero_where_dropped
+from .row.exponentials import (
+    exponentials,
+    is_class,
+    last_class,
+    wide,
+    zero_where,
+    zero_where_dropped,
+)
 from .row.label import LabelRow, Target, label_row, weighted_nll
 
 
@@ -57,7 +64,9 @@ def label_loss(
 def _row(x: Array, m: Array, x_y: Array, r: Array, target: Target, classes: Classes) -> LabelRow:
     """What the row is made of; what does not count may be NaN, and must not be seen again."""
     m, x_y, r = (zero_where_dropped(value, target.keep) for value in (m, x_y, r))
-    is_class = (target.label >= 0) & (target.label < classes.number(x))
+    is_class = (target.label >= 0) & (
+        target.label <= last_class(classes.number(x), target.label.dtype)
+    )
     return label_row(m, r, x_y, is_class)
 
 

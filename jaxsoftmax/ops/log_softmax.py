@@ -41,15 +41,16 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
     Args:
       x: logits, any shape, floating point; integers are converted to float first.
       axis: the class axis, or a tuple of axes that share one distribution; None means all.
-      where: boolean, broadcastable to `x`. Classes where it is False are taken as absent: they get
+      where: boolean; it and `x` broadcast. Classes where it is False are taken as absent: they get
         -inf, and what stands under them, NaN included, has no effect.
 
     Returns:
-      Log-probabilities of the shape and dtype of `x`. A row with no class left is all -inf.
+      Log-probabilities of the dtype of `x`, and of its shape, broadcast with `where`. A row with
+      no class left is all -inf.
 
     Raises:
       TypeError: `x` is boolean, complex, an 8-bit float or a list; `where` is not boolean.
-      ValueError: `axis` is out of range; `where` does not broadcast to `x`.
+      ValueError: `axis` is out of range; `where` does not broadcast with `x`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -61,6 +62,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
       `softmax`, `logsumexp`.
     """
     x = arguments.floating("log_softmax", "x", x)
+    x = arguments.broadcast_with("log_softmax", x, where=where)
     class_axes = axes("log_softmax", axis, x.ndim)
     mask = arguments.class_mask("log_softmax", where, x)
     one_axis = merge(arguments.masked_rows(x, mask, class_axes)[0], class_axes)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Literal, NamedTuple, overload
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
@@ -32,6 +33,7 @@ from .devices.classes import Here
 from .probabilities import Kept, mean, probabilities
 from .row import xla
 from .row.exponentials import finite, largest_number, row_max, shift, wide
+from .row.label import nan_where
 
 
 @overload
@@ -86,18 +88,20 @@ def logsumexp(
     Args:
       a: exponents, any shape, floating point; integers are converted to float first.
       axis: axis or axes to sum over; None means all.
-      b: weights, broadcastable to `a`. Where a weight is 0 its exponent has no effect.
+      b: weights, real or boolean; they and `a` broadcast. Where a weight is 0 its exponent has no
+        effect.
       keepdims: keep the summed axes with length 1.
       return_sign: return the logarithm of the absolute value, and the sign of the sum.
-      where: boolean, broadcastable to `a`; entries where it is False are absent.
+      where: boolean; it and `a` broadcast. Entries where it is False are absent.
 
     Returns:
-      The result in the dtype of `a`, without the summed axes. With `return_sign` a pair
-      (logarithm, sign); without it a negative sum gives NaN.
+      The result in the dtype of `a`, or of `a` and `b` together, without the summed axes. With
+      `return_sign` a pair (logarithm, sign); without it a negative sum gives NaN.
 
     Raises:
-      TypeError: `a` or `b` is boolean, complex, an 8-bit float or a list; `where` is not boolean.
-      ValueError: `axis` is out of range; `b` or `where` does not broadcast to `a`.
+      TypeError: `a` is boolean, `a` or `b` complex, an 8-bit float or a list; `where` is not
+        boolean.
+      ValueError: `axis` is out of range; `b` or `where` does not broadcast with `a`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -108,7 +112,10 @@ def logsumexp(
     See Also:
       `log_softmax`, `softmax`, which is its gradient.
     """
-    a = arguments.floating("logsumexp", "a", a)
+    a, b = arguments.floating("logsumexp", "a", a), arguments.zero_or_one(b)
+    a = arguments.broadcast_with("logsumexp", a, b=b, where=where)
+    if b is not None:
+        a = a.astype(_together(a, b))
     class_axes = axes("logsumexp", axis, a.ndim)
     mask = arguments.class_mask("logsumexp", where, a)
     weights = None if b is None else arguments.weights("logsumexp", "b", b, a)
@@ -128,7 +135,14 @@ def logsumexp(
         s, sign = jnp.squeeze(s, class_axes), jnp.squeeze(sign, class_axes)
     if return_sign:
         return s, lax.stop_gradient(jnp.where(jnp.isnan(s), s, sign))
-    return s if b is None else jnp.where(sign < 0, jnp.full_like(s, jnp.nan), s)
+    return s if b is None else s + nan_where(sign < 0, s.dtype)
+
+
+def _together(a: Array, b: Any) -> Any:
+    """The dtype that JAX by default makes of both."""
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(a, b)
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else a.dtype
 
 
 def _kept_shape(a: Array, class_axes: tuple[int, ...]) -> tuple[int, ...]:

@@ -39,15 +39,16 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Ar
     Args:
       x: logits, any shape, floating point; integers are converted to float first.
       axis: the class axis, or a tuple of axes that share one distribution; None means all.
-      where: boolean, broadcastable to `x`. Classes where it is False are taken as absent: they get
+      where: boolean; it and `x` broadcast. Classes where it is False are taken as absent: they get
         probability 0, and what stands under them, NaN included, has no effect.
 
     Returns:
-      Probabilities of the shape and dtype of `x`. A row with no class left is all 0.
+      Probabilities of the dtype of `x`, and of its shape, broadcast with `where`. A row with
+      no class left is all 0.
 
     Raises:
       TypeError: `x` is boolean, complex, an 8-bit float or a list; `where` is not boolean.
-      ValueError: `axis` is out of range; `where` does not broadcast to `x`.
+      ValueError: `axis` is out of range; `where` does not broadcast with `x`.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -59,6 +60,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Ar
       `log_softmax`, `softmax_jacobian`.
     """
     x = arguments.floating("softmax", "x", x)
+    x = arguments.broadcast_with("softmax", x, where=where)
     class_axes = axes("softmax", axis, x.ndim)
     mask = arguments.class_mask("softmax", where, x)
     one_axis = merge(arguments.masked_rows(x, mask, class_axes)[0], class_axes)

@@ -64,6 +64,21 @@ def class_mask(function: str, where: Any, like: Array) -> Array | None:
     return _broadcast(function, "where", _boolean(function, where), like)
 
 
+def broadcast_with(function: str, x: Array, **others: Any) -> Array:
+    """`x`, of the shape that it and the others have together; None has none.
+
+    Where there is no such shape, what checks the others has the sentence for it.
+    """
+    shapes = [_array(function, name, v).shape for name, v in others.items() if v is not None]
+    try:
+        shape = jnp.broadcast_shapes(x.shape, *shapes)
+    except ValueError:
+        return x
+    if shape == x.shape:
+        return x
+    return jnp.broadcast_to(jnp.expand_dims(x, range(len(shape) - x.ndim)), shape)
+
+
 def masked(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | None]:
     """`x` with -inf where `mask` is False, and which rows have a class left."""
     if mask is None:
@@ -111,6 +126,12 @@ def _boolean(function: str, where: Any) -> Array:
     if mask.dtype != jnp.bool_:
         raise TypeError(f"{function}: where must be boolean, got {_kind(mask)}. Write where != 0.")
     return mask
+
+
+def zero_or_one(value: Any) -> Any:
+    """`value`, with 0 and 1 in the place of booleans."""
+    is_boolean = hasattr(value, "dtype") and value.dtype == jnp.bool_
+    return jnp.asarray(value, jnp.float32) if is_boolean else value
 
 
 def weights(function: str, name: str, value: Any, like: Any) -> Array:
@@ -195,7 +216,7 @@ def _refuse_wide_labels(function: str, labels: Any, name: str) -> None:
 
 def distribution_labels(function: str, labels: Any, x: Array, *, what: str = "logits") -> Array:
     """Target distributions of exactly the shape of `x`."""
-    array = _array(function, "labels", labels)
+    array = _array(function, "labels", zero_or_one(labels))
     if jnp.issubdtype(array.dtype, jnp.integer) and array.ndim < x.ndim:
         raise TypeError(
             f"{function}: labels must be distributions over the classes, of shape {x.shape}, got "

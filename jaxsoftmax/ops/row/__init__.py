@@ -15,7 +15,7 @@ from jax import Array
 
 from . import cpu, plain, xla
 from .exponentials import ROOM as ROOM
-from .exponentials import SHORT, is_sharded, largest_exponential, static_size
+from .exponentials import SHORT, has_no_index, is_sharded, largest_exponential, static_size
 
 
 class Row(NamedTuple):
@@ -91,7 +91,8 @@ def _sums(name: str, x: Array, *args: Array, axis: int, **options: Any) -> Array
     on_cpu, plainly = (
         functools.partial(getattr(form, name), axis=axis, **options) for form in (cpu, plain)
     )
-    if (static_size(x, axis) or 0) <= SHORT or any(is_sharded(v, axis) for v in (x, *args)):
+    is_short = (static_size(x, axis) or 0) <= SHORT
+    if is_short or has_no_index(x, axis) or any(is_sharded(v, axis) for v in (x, *args)):
         plain_sums: Array = plainly(x, *args)
         return plain_sums
     sums: Array = xla.by_platform(on_cpu, plainly, x, *args)

@@ -27,6 +27,7 @@ from .exponentials import (
     is_class,
     largest_exponential,
     largest_number,
+    last_class,
     shifted,
     wide,
     without_class,
@@ -44,7 +45,9 @@ def likeliest(x: Array, m: Array, *, axis: int, room: float) -> tuple[Array, Arr
     sums = _block_sums(exponentials(x, m, room), width, axis)
     number = first_largest(sums, axis)
     classes, inside = _block(x, number, width, axis)
-    e = zero_where(classes >= x.shape[axis], exponentials(inside, m, room))
+    e = zero_where(
+        classes > last_class(x.shape[axis], classes.dtype), exponentials(inside, m, room)
+    )
     within = first_largest(e, axis)
     left = zero_where(is_class(within, e, axis), e)
     others = _others(sums, number, axis) + jnp.sum(left, axis, keepdims=True)
@@ -143,7 +146,7 @@ def _sum_in_blocks(term: Callable[[Array], Array], x: Array, k: Array, axis: int
     number = jnp.maximum(k, 0) // width
     sums = _block_sums(term(x), width, axis)
     classes, inside = _block(x, number, width, axis)
-    left = zero_where((classes >= x.shape[axis]) | (classes == k), term(inside))
+    left = zero_where((classes > last_class(x.shape[axis], k.dtype)) | (classes == k), term(inside))
     return _others(sums, number, axis) + jnp.sum(left, axis, keepdims=True)
 
 
@@ -162,7 +165,7 @@ def _block(v: Array, number: Array, width: int, axis: int) -> tuple[Array, Array
     shape = [1] * v.ndim
     shape[axis] = width
     classes = number * width + lax.broadcasted_iota(number.dtype, shape, axis)
-    bounded = jnp.minimum(classes, v.shape[axis] - 1)
+    bounded = jnp.minimum(classes, last_class(v.shape[axis], classes.dtype))
     return classes, jnp.take_along_axis(v, bounded, axis, mode="clip")
 
 

@@ -136,17 +136,30 @@ def is_class(y: Array, x: Array, axis: int) -> Array:
     return lax.broadcasted_iota(y.dtype, x.shape, axis, out_sharding=_placed(x)) == y
 
 
+def last_class(classes: Any, dtype: Any) -> Any:
+    """The number of the last of so many classes, or the largest that the dtype of labels has."""
+    return min(classes - 1, np.iinfo(dtype).max) if isinstance(classes, int) else classes - 1
+
+
 def exists(y: Array, x: Array, axis: int) -> Array:
     """Whether `y` is one of the classes of `x`."""
-    return (y >= 0) & (y < x.shape[axis])
+    found: Array = (y >= 0) & (y <= last_class(x.shape[axis], y.dtype))
+    return found
+
+
+def has_no_index(x: Array, axis: int) -> bool:
+    """Whether there are more classes than gathers can count."""
+    return (static_size(x, axis) or 0) > 2**31 - 1
 
 
 def pick(x: Array, y: Array, axis: int) -> Array:
     """x at class `y`, 0 where `y` is not a class; the class axis is kept with length 1."""
-    if is_sharded(x, axis):
+    if is_sharded(x, axis) or has_no_index(x, axis):
         # A gather would cross devices; one term of this sum is not 0.
         return jnp.sum(zero_where(~is_class(y, x, axis), x), axis, keepdims=True)
-    found = jnp.take_along_axis(x, jnp.clip(y, 0, x.shape[axis] - 1), axis, mode="clip")
+    found = jnp.take_along_axis(
+        x, jnp.clip(y, 0, last_class(x.shape[axis], y.dtype)), axis, mode="clip"
+    )
     return zero_where(~exists(y, x, axis), found)
 
 

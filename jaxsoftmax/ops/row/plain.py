@@ -13,7 +13,15 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
-from .exponentials import exponentials, is_class, largest_exponential, row_max, shifted, zero_where
+from .exponentials import (
+    exponentials,
+    is_class,
+    largest_exponential,
+    last_class,
+    row_max,
+    shifted,
+    zero_where,
+)
 
 
 def likeliest(x: Array, m: Array, *, axis: int, room: float) -> tuple[Array, Array, Array]:
@@ -59,5 +67,5 @@ def first_largest(v: Array, axis: int) -> Array:
     """argmax v, which XLA:CPU is slow at; the last number in a row with NaN."""
     largest = jnp.max(v, axis, keepdims=True, initial=-jnp.inf)
     number = lax.broadcasted_iota(jnp.int32, v.shape, axis)
-    last = jnp.asarray(v.shape[axis] - 1, jnp.int32)
+    last = jnp.asarray(last_class(v.shape[axis], jnp.int32), jnp.int32)
     return jnp.min(jnp.where(v >= largest, number, last), axis, keepdims=True, initial=last)
