@@ -37,6 +37,7 @@ EQUAL = 1e-6  # relative, of objectives
 TOLERANCE = 1e-6  # of the gradient
 CS = 20  # values of C on a path
 LARGEST = 30_000_000  # numbers, above which scikit-learn's lbfgs takes minutes
+LARGEST_HESSIAN = 900  # coefficients, above which newton-cholesky takes minutes
 HOPELESS = 3  # times the best of theirs, in the first fit: is not timed again
 
 CPU = "--cpu" in sys.argv  # a machine that others use too changes these seconds least
@@ -117,7 +118,7 @@ def contenders(case: Case) -> dict[str, Fit]:
         found[f"ours {short}"] = _fit(SoftmaxClassifier, features, case)
         for solver in ("newton-cg", "lbfgs", "newton-cholesky"):
             slow = solver == "lbfgs" and case.features.size > LARGEST
-            if not slow and (solver != "newton-cholesky" or size <= 1000):
+            if not slow and (solver != "newton-cholesky" or size <= LARGEST_HESSIAN):
                 found[f"{solver} {short}"] = _fit(LogisticRegression, features, case, solver=solver)
     return found
 
