@@ -37,6 +37,7 @@ EQUAL = 1e-6  # relative, of objectives
 TOLERANCE = 1e-6  # of the gradient
 CS = 20  # values of C on a path
 LARGEST = 30_000_000  # numbers, above which scikit-learn's lbfgs takes minutes
+LARGEST_HESSIAN = 900  # coefficients, above which newton-cholesky takes minutes
 HOPELESS = 3  # times the best of theirs, in the first fit: is not timed again
 
 CPU = "--cpu" in sys.argv  # a machine that others use too changes these seconds least
@@ -117,7 +118,7 @@ def contenders(case: Case) -> dict[str, Fit]:
         found[f"ours {short}"] = _fit(SoftmaxClassifier, features, case)
         for solver in ("newton-cg", "lbfgs", "newton-cholesky"):
             slow = solver == "lbfgs" and case.features.size > LARGEST
-            if not slow and (solver != "newton-cholesky" or size <= 1000):
+            if not slow and (solver != "newton-cholesky" or size <= LARGEST_HESSIAN):
                 found[f"{solver} {short}"] = _fit(LogisticRegression, features, case, solver=solver)
     return found
 
@@ -315,16 +316,27 @@ def processes(rounds: int) -> list[str]:
     return lines
 
 
+# A process counts the memory of the one that it was forked from; this one has little.
+LAUNCHER = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+sys.exit(code)
+"""
+
+
 def watched(command: list[str], environment: Mapping[str, str]) -> tuple[float, float]:
     """Seconds and peak memory (MB) of a process."""
     start = time.perf_counter()
-    child = subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}")
-    seconds = usage.ru_utime + usage.ru_stime if CPU else time.perf_counter() - start
-    return seconds, usage.ru_maxrss / 1000
+    launched = [sys.executable, "-c", LAUNCHER, *command]
+    done = subprocess.run(
+        launched, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
+    seconds, kilobytes = map(float, done.stdout.split())
+    return seconds if CPU else time.perf_counter() - start, kilobytes / 1000
 
 
 # ------------------------------------------------------------------------------------------------
