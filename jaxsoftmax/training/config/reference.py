@@ -17,6 +17,7 @@ from .keys import (
     CheckpointConfig,
     ColumnsConfig,
     DataConfig,
+    DistributedConfig,
     MeshConfig,
     ModelConfig,
     RunConfig,
@@ -51,6 +52,7 @@ def page() -> str:
     ]
     parts.append(_section("[checkpoint]", CheckpointConfig))
     parts.append(_section("[mesh]", MeshConfig))
+    parts.append(_section("[distributed]", DistributedConfig))
     return "\n".join(parts)
 
 
