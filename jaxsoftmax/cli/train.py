@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from .arguments import Overrides, usage
+
+if TYPE_CHECKING:
+    from jaxsoftmax.training.config import RunConfig
 
 
 def train(
@@ -32,22 +35,23 @@ def train(
       allow_change: With --resume, what may differ from when the run was saved: keys
         (solver.learning_rate), sections (solver), or data; separated by commas.
     """
+    if resume is None and config is None:
+        usage("train: needs a config, or --resume RUN")
+    if resume is None and allow_change:
+        usage("--allow-change: is for runs that go on, with --resume RUN")
+    if resume is not None and (out is not None or overwrite):
+        usage("--resume: a run goes on where it is; leave out --out and --overwrite")
+
     from rich.console import Console
 
-    from jaxsoftmax.training.config import load_config
-    from jaxsoftmax.training.config.file import from_tree
     from jaxsoftmax.training.files import expand
 
-    if resume is None:
-        if config is None:
-            usage("train: needs a config, or --resume RUN")
-        if allow_change:
-            usage("--allow-change: is for runs that go on, with --resume RUN")
-        settings = load_config(config, set_ or ())
-        name = config.stem
-        expand(settings.data.paths)  # a wrong path is told before anything heavy is imported
-    elif out is not None or overwrite:
-        usage("--resume: a run goes on where it is; leave out --out and --overwrite")
+    settings = _settings(config, resume, set_ or ())
+    expand(settings.data.paths)  # a wrong path is told before anything heavy is imported
+
+    from jaxsoftmax.training.runs import processes
+
+    processes.join(settings.distributed.mode)  # before anything makes an array
 
     from jaxsoftmax.training import data, trainer
     from jaxsoftmax.training.report import progress
@@ -56,33 +60,35 @@ def train(
     from jaxsoftmax.training.runs import checkpoints, folder, signals
     from jaxsoftmax.training.runs import resume as going_on
 
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    keeps = processes.first()
+    console = Console(soft_wrap=True, highlight=False, markup=False, quiet=not keeps)
 
-    def warn(message: str) -> None:
-        print(f"warning: {message}", file=sys.stderr)
+    def tell(message: str) -> None:
+        if keeps:
+            print(message, file=sys.stderr)
 
     with contextlib.ExitStack() as held:
-        if resume is None:
-            checkpoint = None
-            dataset = data.prepare(settings)
-            claim = held.enter_context(folder.claim(out, name, overwrite=overwrite))
-        else:
-            claim = held.enter_context(folder.claim_again(resume))
-            checkpoint = checkpoints.latest(claim.folder, warn)
-            if config is None:
-                tree = checkpoint.card.config.model_dump(mode="json")
-                settings = from_tree(tree, checkpoint.path / checkpoints.CARD, set_ or ())
-            else:
-                settings = load_config(config, set_ or ())
+        checkpoint = None
+        if resume is not None:
+            claim = held.enter_context(folder.claim_again(resume) if keeps else folder.scratch())
+            checkpoint = checkpoints.latest(resume, lambda text: tell(f"warning: {text}"))
+            processes.check_same(f"{resume}", checkpoint.path.name)
             allowed = [name for text in allow_change or () for name in text.split(",")]
             going_on.check_names(allowed, settings)
-            dataset = data.prepare(settings)
+        dataset = data.prepare(settings)
+        if checkpoint is not None:
             going_on.check(checkpoint, settings, dataset, allowed)
+        else:
+            name = config.stem if config else ""
+            claim = held.enter_context(
+                folder.claim(out, name, overwrite=overwrite) if keeps else folder.scratch()
+            )
+        processes.check_same(f"{dataset.origin}", dataset.fingerprint)
         console.print(describe(dataset))
         console.print(progress.solver_line(settings))
         if checkpoint is not None:
             console.print(f"resumed {checkpoint.path}: after {checkpoint.card.steps} steps")
-        asked = held.enter_context(signals.noted(lambda text: print(text, file=sys.stderr)))
+        asked = held.enter_context(signals.noted(tell))
         with progress.progress(settings, console) as on_record:
             summary = trainer.train(
                 settings, dataset, claim.folder, on_record, checkpoint=checkpoint, asked=asked
@@ -90,3 +96,21 @@ def train(
         target = claim.publish()
     scores = Scores.model_validate_json((target / folder.SCORES).read_bytes())
     console.print(progress.conclude(settings, summary, scores, target))
+
+
+def _settings(
+    config: Path | None, resume: Path | None, overrides: list[str] | tuple[()]
+) -> RunConfig:
+    """Those of the config, or those that a run was saved with."""
+    from jaxsoftmax.training.config import load_config
+    from jaxsoftmax.training.config.file import from_tree
+
+    if config is not None or resume is None:
+        return load_config(config or Path(), overrides)
+
+    from jaxsoftmax.training.runs import checkpoints, folder
+
+    folder.check_unfinished(resume)
+    saved = checkpoints.latest(resume, lambda text: None)  # which is told when it is used
+    tree = saved.card.config.model_dump(mode="json")
+    return from_tree(tree, saved.path / checkpoints.CARD, overrides)

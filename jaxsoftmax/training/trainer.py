@@ -18,7 +18,7 @@ from .files import append, naming, write_file
 from .model import Classifier, save
 from .model.files import versions
 from .report import card, page, pictures, scores
-from .runs import Record, RunState, loop, resume
+from .runs import Record, RunState, loop, processes, resume
 from .runs.checkpoints import Checkpoint
 from .runs.folder import (
     CONFIG,
@@ -73,17 +73,17 @@ def train(
     compiled = None
     while not loop.finished(job, state):
         steps = loop.steps(job, state)
-        if (signal := asked()) is not None:
-            saver.save(steps, state)
+        signal, due, ahead = processes.agreed(asked(), saver.due(steps), saver.ahead(steps))
+        if signal is not None or due:
+            saver.save(steps, loop.gathered(job, state))
+        if signal is not None:
             raise InterruptedRunError(
                 f"stopped after {steps} steps, and saved; go on with {resume_command(folder)}",
                 signal,
             )
-        if saver.due(steps):
-            saver.save(steps, state)
         began, known = time.perf_counter(), len(state.records)
         try:
-            state = loop.advance(job, state, saver.ahead(steps))
+            state = loop.advance(job, state, ahead)
         except loop.DivergedError as failure:
             raise _with_last_good(failure, job, state, saver) from None
         saver.took(time.perf_counter() - began)
@@ -93,7 +93,9 @@ def train(
             on_record(record)
     end = time.perf_counter()
     compiled = compiled or end
-    summary = conclude(dataset, state, folder, (compiled - start, end - compiled))
+    summary = conclude(
+        dataset, loop.gathered(job, state), folder, (compiled - start, end - compiled)
+    )
     complete(folder)
     return summary
 
@@ -108,7 +110,7 @@ def _with_last_good(
     """Saves the state after the last step that went well, and says where it is."""
     if failure.good:
         state = loop.advance(job, state, failure.good)
-    place = saver.save(loop.steps(job, state), state)
+    place = saver.save(loop.steps(job, state), loop.gathered(job, state))
     return RunFailedError(
         f"{failure} The state before that step is in {place}; go on from it with "
         f"{resume_command(saver.folder)} and other settings (--set and --allow-change)."

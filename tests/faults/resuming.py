@@ -55,7 +55,7 @@ def changed(scene: Scene, budget: int) -> Tally:
             resume.check(checkpoint, config, scene.job.dataset, (name,))
             tally.note(f"\n  {name}" in str(error), name)
         else:
-            tally.note(name.split(".")[0] == "checkpoint" or name in resume.FREE, name)
+            tally.note({name, name.split(".")[0]} & set(resume.FREE) != set(), name)
     other = scene.job.dataset._replace(fingerprint="0" * 64)
     for allowed, passes in [((), False), (("data",), True), (("solver",), False)]:
         try:
@@ -70,7 +70,16 @@ def changed(scene: Scene, budget: int) -> Tally:
 def _variants(config: RunConfig) -> Iterator[tuple[str, dict[str, object]]]:
     """Configs that differ in one key from the given one."""
     yield "seed", {"seed": config.seed + 1}
-    for section in ("data", "columns", "split", "model", "solver", "checkpoint"):
+    for section in (
+        "data",
+        "columns",
+        "split",
+        "model",
+        "solver",
+        "checkpoint",
+        "mesh",
+        "distributed",
+    ):
         table = getattr(config, section)
         for key, value in table:
             for other in _others(type(table).model_fields[key].annotation, value):

@@ -236,6 +236,16 @@ class MeshConfig(Section):
         return self
 
 
+class DistributedConfig(Section):
+    """``[distributed]``: whether the run is one of several processes."""
+
+    mode: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="`auto` joins the others where Slurm, Open MPI or JAX_NUM_PROCESSES says that "
+        "there are; `on` always, as JAX finds them (Kubernetes, TPUs); `off` never.",
+    )
+
+
 class RunConfig(Section):
     """Everything that decides the result of a run, and how it is kept."""
 
@@ -247,6 +257,7 @@ class RunConfig(Section):
     solver: Optimizer = NewtonCg(name="newton_cg")
     checkpoint: CheckpointConfig = CheckpointConfig()
     mesh: MeshConfig = MeshConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
     @model_validator(mode="after")
     def _l1_needs_its_solver(self) -> Self:

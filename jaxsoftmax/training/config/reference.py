@@ -17,6 +17,7 @@ from .keys import (
     CheckpointConfig,
     ColumnsConfig,
     DataConfig,
+    DistributedConfig,
     MeshConfig,
     ModelConfig,
     RunConfig,
@@ -53,6 +54,7 @@ def page() -> str:
     parts.append(_section("[sweep]", SweepConfig))
     parts.append(_section("[checkpoint]", CheckpointConfig))
     parts.append(_section("[mesh]", MeshConfig))
+    parts.append(_section("[distributed]", DistributedConfig))
     return "\n".join(parts)
 
 

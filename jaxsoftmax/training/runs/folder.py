@@ -7,10 +7,13 @@ is complete, and not before.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import itertools
 import os
 import shlex
+import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
@@ -144,25 +147,35 @@ def claim(out: Path | None, name: str, *, overwrite: bool) -> Claim:
         raise InputError(f"{place}: cannot be used as a run folder: {error.strerror}") from None
 
 
+def scratch() -> Claim:
+    """A folder that goes with the process, for one that does not keep the run."""
+    folder = Path(tempfile.mkdtemp(prefix="jaxsoftmax-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Claim(folder, folder, _lock(folder))
+
+
 def claim_again(folder: Path) -> Claim:
     """Takes the folder of a run that has begun and not ended.
 
     Raises:
       InputError: there is no such run, it has ended, or another process trains in it.
     """
-    folder = folder.expanduser()
-    if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such run")
+    check_unfinished(folder)
     try:
         lock = _lock(folder)
     except OSError as error:
         place = error.filename or folder
         raise InputError(f"{place}: cannot be used as a run folder: {error.strerror}") from None
-    if (folder / SUMS).exists():
-        lock.close()
-        raise InputError(f"{folder}: is complete; there is nothing to resume")
     target = folder.with_name(folder.name.removesuffix(NEW))
     return Claim(folder, target if target.is_dir() else folder, lock)
+
+
+def check_unfinished(folder: Path) -> None:
+    """Refuses what is no run, and a run that has ended."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such run")
+    if (folder / SUMS).exists():
+        raise InputError(f"{folder}: is complete; there is nothing to resume")
 
 
 def complete(folder: Path) -> None:

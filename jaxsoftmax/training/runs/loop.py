@@ -221,6 +221,12 @@ def taken_up(job: Job, state: RunState) -> RunState:
     )
 
 
+def gathered(job: Job, state: RunState) -> RunState:
+    """The same state with whole arrays of NumPy, in every process."""
+    leaves = job.devices.gather(state.leaves)
+    return state._replace(solver=leaves.solver, best=state.best._replace(params=leaves.best))
+
+
 def steps(job: Job, state: RunState) -> int:
     """The steps that a run has made, over all stages."""
     stage, epoch, step = state.position

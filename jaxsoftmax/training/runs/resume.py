@@ -24,6 +24,7 @@ FREE = (
     "split.test_path",
     "checkpoint",
     "mesh",
+    "distributed",
 )
 
 
