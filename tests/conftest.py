@@ -32,6 +32,17 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, default=20, help="random inputs of each kind")
+
+
+@pytest.fixture
+def fuzz(request: pytest.FixtureRequest) -> int:
+    """How many random inputs a kind is tried with."""
+    number: int = request.config.getoption("--fuzz")
+    return number
+
+
 @pytest.fixture(autouse=True)
 def modes(request: pytest.FixtureRequest) -> Iterator[None]:
     """Puts JAX's default modes back around a test marked ``default_modes``."""

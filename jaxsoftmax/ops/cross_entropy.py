@@ -21,7 +21,7 @@ from .devices.classes import Here
 from .distribution_loss import distribution_loss
 from .label_loss import label_loss
 from .probability_loss import probability_loss
-from .row.exponentials import is_class, wide
+from .row.exponentials import is_class, wide, zero_where_dropped
 from .row.label import nan_where
 
 _OPTIONS = ("label_smoothing", "z_loss", "logit_softcap")
@@ -85,8 +85,11 @@ def softmax_cross_entropy(
     here = Here(merged_axis(x.ndim, axes))
     x, t, mask, rows = _merged(axes, x, t, mask, rows)
     x, alive = options.logits(x, mask, here.axis)
+    keep = _both(alive, rows)
+    if weights is not None:  # whose gradient is a sum over the rows that count
+        t = zero_where_dropped(t, keep)
     t = options.distribution(t.astype(_like(x).dtype), mask, weights, here)
-    losses = distribution_loss(x, t, _both(alive, rows), classes=here, z_loss=options.z_loss)
+    losses = distribution_loss(x, t, keep, classes=here, z_loss=options.z_loss)
     return jnp.squeeze(losses, here.axis)
 
 

@@ -74,7 +74,8 @@ class Options(NamedTuple):
         if self.label_smoothing:
             keep = jnp.asarray(1 - self.label_smoothing, t.dtype)
             t = keep * t + self.uniform(t, mask, classes, count)
-        t = t if weights is None else t * weights.astype(t.dtype)
+        if weights is not None:  # whose gradient is a sum of t, which may be NaN where masked
+            t = admissible(t, mask) * weights.astype(t.dtype)
         return admissible(t, mask)
 
     def target(
