@@ -1,6 +1,8 @@
 """Log-probabilities and statistics of rows: every derivative against autodiff of dense logits."""
 
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -176,6 +178,18 @@ def test_dtypes(name, dtype):
     assert_close(
         jax.tree.map(lambda x: np.asarray(x, np.float64), (value, bars)), right, tolerance=20 * eps
     )
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_no_mode_holds_the_logits(name):
+    ours, _, kind = PAIRS[name]
+    rows, classes = 96, 50
+    args, labels = point(jnp.float32, rows=rows, classes=classes)
+    picks = labels if kind == "labels" else picks_of(rows, classes)
+    program = all_orders(ours, picks, {"block_size": 16}).lower(args).compile().as_text()
+    sizes = [math.prod(map(int, s.split(","))) for s in re.findall(r"\w\[([\d,]+)\]", program)]
+    assert 16 * classes in sizes  # a block of logits
+    assert max(sizes) < rows * classes
 
 
 def test_a_row_left_out_is_zero_whatever_its_features():
