@@ -19,7 +19,7 @@ from jaxsoftmax import (
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
 )
-from jaxsoftmax.testing._compile import jit as quick_jit
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 
 labels_loss = softmax_cross_entropy_with_integer_labels
 Given = dict[str, Any]
