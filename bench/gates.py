@@ -23,7 +23,6 @@ from jaxsoftmax.testing.operations import ALL, LINEAR, Operation
 # The linear loss takes its rows in blocks, so it needs enough of them to be seen to.
 SHAPES = {op.name: (512, 1000) for op in ALL} | {LINEAR.name: (8192, 32, 2048)}
 SLOWEST = 1.5  # times the automatic derivative
-SCRATCH = 0.25  # of the logits in float32; what a rule needs grows with the rows alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +78,7 @@ def scratch(op: Operation, found: Comparison) -> Iterator[Gate]:
         return
     cost = found.of("custom", "value_and_grad").cost
     rows, classes = SHAPES[op.name][0], SHAPES[op.name][-1]
-    limit = SCRATCH * 4 * rows * classes
+    limit = op.scratch * 4 * rows * classes
     temp = math.inf if cost is None or cost.temp_bytes is None else cost.temp_bytes
     yield Gate(op, "scratch memory", size(limit), size(temp), temp <= limit)
 

@@ -53,6 +53,13 @@ def modes(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def programs() -> Iterator[None]:
+    """Frees the compiled programs of a file; those of all files are more than a process may map."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def key() -> jax.Array:
     """A random key, the same in every test."""

@@ -49,7 +49,7 @@ def test_the_sources_have_no_way_to_run_what_they_read():
         f"{path.relative_to(PACKAGE)}, {offence}"
         for path in sorted(PACKAGE.rglob("*.py"))
         for offence in offences(ast.parse(path.read_text()))
-        if path.parent.name != "testing" or offence.split(": ")[1] not in TYPED
+        if path.relative_to(PACKAGE).parts[0] != "testing" or offence.split(": ")[1] not in TYPED
     ]
     assert found == []
 

@@ -69,6 +69,7 @@ class Operation:
         in, the value and the gradient; and of the value, where small ones are known no better.
       loss: whether there is one number a row, in float32 for half types too.
       value: what the value may be off: units in the last place, or eps of its largest term.
+      scratch: of a loss, the memory that value and gradient may take, in arrays of logits.
       gradient: whether each entry of the gradient is accurate, however small.
     """
 
@@ -86,6 +87,7 @@ class Operation:
     terms: Callable[[Size, Any, Any], tuple[Any, ...]] | None = None
     loss: bool = False
     value: float = 3.0
+    scratch: float = 0.25
     gradient: bool = False
 
     @property

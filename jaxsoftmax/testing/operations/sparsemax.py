@@ -110,4 +110,5 @@ SPARSEMAX_LOSS = Operation(
     exact=_exact_loss,
     terms=_terms_of_loss,
     loss=True,
+    scratch=2.25,  # x - m, which the iteration reads again and again, and p
 )

@@ -111,7 +111,7 @@ class Claim(NamedTuple):
             for name in reversed(FILES):
                 (self.target / name).unlink(missing_ok=True)
             checkpoints.remove(self.target)
-            for name in FILES:
+            for name in held(self.folder):
                 (self.folder / name).replace(self.target / name)
             checkpoints.remove(self.folder)
             (self.folder / LOCK).unlink()
@@ -178,10 +178,14 @@ def check_unfinished(folder: Path) -> None:
         raise InputError(f"{folder}: is complete; there is nothing to resume")
 
 
+def held(folder: Path) -> tuple[str, ...]:
+    """The files that this run has, or should have."""
+    return tuple(name for name in FILES if name not in OF_SWEEPS or (folder / name).exists())
+
+
 def complete(folder: Path) -> None:
     """Vouches for all files of a run."""
-    absent = {SUMS, *(name for name in OF_SWEEPS if not (folder / name).exists())}
-    seal(folder, (name for name in FILES if name not in absent))
+    seal(folder, (name for name in held(folder) if name != SUMS))
 
 
 def read_summary(folder: Path) -> Summary:
