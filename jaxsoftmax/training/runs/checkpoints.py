@@ -69,8 +69,8 @@ def save(folder: Path, steps: int, state: RunState, keep: int) -> Path:
     Raises:
       OSError: it cannot be written; its ``filename`` says where. All older ones are as before.
     """
-    parent = folder / FOLDER
-    place, unfinished = parent / f"{steps:08d}", parent / UNFINISHED
+    place = place_of(folder, steps)
+    parent, unfinished = place.parent, place.with_name(UNFINISHED)
     card = Card(
         steps=steps,
         config=state.config,
@@ -101,8 +101,13 @@ def save(folder: Path, steps: int, state: RunState, keep: int) -> Path:
             raise
     older = [number for number in numbers(folder) if number < steps]
     for old in older[: max(0, len(older) - (keep - 1))]:
-        _remove(parent / f"{old:08d}")
+        _remove(place_of(folder, old))
     return place
+
+
+def place_of(folder: Path, steps: int) -> Path:
+    """Where a run folder has the checkpoint after so many steps."""
+    return folder / FOLDER / f"{steps:08d}"
 
 
 def numbers(folder: Path) -> list[int]:
@@ -122,7 +127,7 @@ def latest(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
     """
     found = numbers(folder)
     for steps in reversed(found):
-        path = folder / FOLDER / f"{steps:08d}"
+        path = place_of(folder, steps)
         try:
             return read(path)
         except InputError as error:
