@@ -13,10 +13,11 @@ import numpy as np
 
 from jaxsoftmax.training.runs import RunState, checkpoints
 
-from .processes import finished_by, started
+from .processes import started
 from .scene import Scene, Tally, digest
 
 MB = 1 << 20
+LONG = 1800  # seconds
 LARGE = 16 * MB  # a checkpoint, and a few copies of it on the way
 ALONE = """
 import resource, sys
@@ -79,7 +80,7 @@ def saving(scene: Scene, budget: int) -> Tally:
 def _alone(kind: str, limit: int, *arguments: object) -> tuple[int, str, int]:
     """A trainer under a limit: how it ended, what it said, and the most memory that it had."""
     with started("-c", ALONE, kind, limit, "train", *arguments) as process:
-        out, errors = finished_by(process)
+        out, errors = process.communicate(timeout=LONG)
     peaks = [line.split() for line in out.splitlines() if line.startswith("VmPeak:")]
     return process.returncode, errors, int(peaks[0][1]) << 10 if peaks else 0
 
@@ -125,7 +126,7 @@ def larger(scene: Scene, budget: int) -> Tally:
         },
         "columns": {"standardize": "none"},
         "model": {"l2": 1e-3},
-        "solver": {"name": "lbfgs", "max_iterations": 2},
+        "solver": {"name": "lbfgs", "max_iterations": 1},
     }
     (folder / "c.json").write_text(json.dumps(tree))
     limit = max(budget * MB // 10, 1000 * MB)

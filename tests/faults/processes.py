@@ -30,11 +30,6 @@ def started(*arguments: object) -> subprocess.Popen[str]:
     )
 
 
-def finished_by(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What a process has said when it ends."""
-    return process.communicate(timeout=PATIENCE)
-
-
 def trained(scene: Scene, folder: Path, *arguments: object) -> subprocess.Popen[str]:
     """A trainer: a new one, or one that goes on where there is a checkpoint."""
     where = ("--resume", folder) if checkpoints.numbers(folder) else (scene.config, "--out", folder)
