@@ -157,6 +157,20 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_state(config, tmp_path, 
     assert state.card.steps == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: …"), RuntimeError("INTERNAL: Out of memory")],
+)
+def test_the_end_of_memory_is_a_sentence(error, config, monkeypatch, tmp_path, capsys):
+    def advance(*_):
+        raise error
+
+    monkeypatch.setattr(trainer.loop, "advance", advance)
+    assert command("train", config, "--out", tmp_path / "run") == 1
+    assert capsys.readouterr().err.startswith("there is not enough memory; what was saved is as ")
+    assert checkpoints.numbers(tmp_path / "run") == [0]
+
+
 def test_a_replacement_that_was_interrupted_replaces_when_it_is_done(
     config, whole, stopping, monkeypatch, tmp_path, capsys
 ):

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import cyclopts
 
@@ -63,6 +64,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # a full disk, a read-only folder
         print(f"{error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(1)
+    except MemoryError:
+        _no_memory()
+    except RuntimeError as error:  # as XLA says it
+        if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory")):
+            raise
+        _no_memory()
+
+
+def _no_memory() -> NoReturn:
+    print(
+        "there is not enough memory; what was saved is as it was. Fewer rows a step "
+        "(solver.batch_size), features on disk ([data] memory) or more devices ([mesh]) need less",
+        file=sys.stderr,
+    )
+    sys.exit(1)
 
 
 def _keep_compiled_programs() -> None:

@@ -88,6 +88,8 @@ def train(
         console.print(progress.solver_line(settings))
         if checkpoint is not None:
             console.print(f"resumed {checkpoint.path}: after {checkpoint.card.steps} steps")
+            if others := going_on.other_versions(checkpoint.card):
+                tell(f"warning: it was saved with {others}: the last bits may differ")
         asked = held.enter_context(signals.noted(tell))
         with progress.progress(settings, console) as on_record:
             summary = trainer.train(

@@ -18,7 +18,7 @@ from .files import append, naming, write_file
 from .model import Classifier, save
 from .model.files import versions
 from .report import card, page, pictures, scores
-from .runs import Record, RunState, loop, processes, resume
+from .runs import Record, RunState, checkpoints, loop, processes, resume
 from .runs.checkpoints import Checkpoint
 from .runs.folder import (
     CONFIG,
@@ -69,7 +69,24 @@ def train(
     state = loop.begin(job) if checkpoint is None else resume.state_of(job, checkpoint)
     write_file(folder / METRICS, "".join(map(_line, state.records)).encode())
     saved = None if checkpoint is None else checkpoint.card.steps
-    saver = Saver(folder, config.checkpoint, saved)
+    with Saver(folder, config.checkpoint, saved) as saver:
+        state, compiled = _to_the_end(job, state, saver, on_record, asked)
+    end = time.perf_counter()
+    summary = conclude(
+        dataset, loop.gathered(job, state), folder, (compiled - start, end - compiled)
+    )
+    complete(folder)
+    return summary
+
+
+def _to_the_end(
+    job: loop.Job,
+    state: RunState,
+    saver: Saver,
+    on_record: Callable[[Record], None],
+    asked: Callable[[], int | None],
+) -> tuple[RunState, float]:
+    """The last state, and the time at which the first call was done, which has to compile."""
     compiled = None
     while not loop.finished(job, state):
         steps = loop.steps(job, state)
@@ -77,8 +94,10 @@ def train(
         if signal is not None or due:
             saver.save(steps, loop.gathered(job, state))
         if signal is not None:
+            saver.written()
             raise InterruptedRunError(
-                f"stopped after {steps} steps, and saved; go on with {resume_command(folder)}",
+                f"stopped after {steps} steps, and saved; go on with "
+                f"{resume_command(saver.folder)}",
                 signal,
             )
         began, known = time.perf_counter(), len(state.records)
@@ -89,15 +108,9 @@ def train(
         saver.took(time.perf_counter() - began)
         compiled = compiled or time.perf_counter()
         for record in state.records[known:]:
-            append(folder / METRICS, _line(record))
+            append(saver.folder / METRICS, _line(record))
             on_record(record)
-    end = time.perf_counter()
-    compiled = compiled or end
-    summary = conclude(
-        dataset, loop.gathered(job, state), folder, (compiled - start, end - compiled)
-    )
-    complete(folder)
-    return summary
+    return state, compiled or time.perf_counter()
 
 
 def _line(record: Record) -> str:
@@ -110,7 +123,10 @@ def _with_last_good(
     """Saves the state after the last step that went well, and says where it is."""
     if failure.good:
         state = loop.advance(job, state, failure.good)
-    place = saver.save(loop.steps(job, state), loop.gathered(job, state))
+    steps = loop.steps(job, state)
+    saver.save(steps, loop.gathered(job, state))
+    saver.written()
+    place = checkpoints.place_of(saver.folder, steps)
     return RunFailedError(
         f"{failure} The state before that step is in {place}; go on from it with "
         f"{resume_command(saver.folder)} and other settings (--set and --allow-change)."

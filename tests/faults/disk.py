@@ -1,15 +1,20 @@
-"""A disk that is full, read-only or broken: the error names the path, the old state stays."""
+"""A disk that is full, read-only, broken or gone: the error names the path, the old state stays."""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import random
 import resource
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import jax
+import numpy as np
 
 from jaxsoftmax.training import trainer
 from jaxsoftmax.training.runs import checkpoints, resume
@@ -17,13 +22,13 @@ from jaxsoftmax.training.runs.folder import SUMS, read_summary
 
 from .scene import STEPS, Scene, Tally, digest
 
-CALLS = ("open", "mkdir", "fsync", "rename", "replace")
+CALLS = ("open", "mkdir", "fsync", "rename", "replace", "unlink", "rmdir")
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES, errno.EDQUOT)
 
 
 @contextmanager
-def failing(number: int, error: int, folder: Path) -> Iterator[list[int]]:
-    """The ``number``-th call that touches the folder fails."""
+def at_call(number: int, folder: Path, act: Callable[[], None]) -> Iterator[list[int]]:
+    """Something happens at the ``number``-th call that touches the folder."""
     count = [0]
     before = {name: getattr(os, name) for name in CALLS}
 
@@ -32,7 +37,7 @@ def failing(number: int, error: int, folder: Path) -> Iterator[list[int]]:
             if isinstance(path, int) or str(path).startswith(str(folder)):
                 count[0] += 1
                 if count[0] == number:
-                    raise OSError(error, os.strerror(error))
+                    act()
             return before[name](path, *arguments, **options)
 
         return call
@@ -50,10 +55,13 @@ def calls(scene: Scene, budget: int) -> Tally:
     """Every call to the system of a save fails in turn, with each error."""
     tally = Tally()
     for error in ERRORS[: max(1, budget)]:
-        number = 1
-        while True:
+
+        def fail(error: int = error) -> None:
+            raise OSError(error, os.strerror(error))
+
+        for number in itertools.count(1):
             folder = scene.saved([9])
-            with failing(number, error, folder) as count:
+            with at_call(number, folder, fail) as count:
                 try:
                     checkpoints.save(folder, 10, scene.states[10], keep=2)
                 except OSError as failure:
@@ -66,7 +74,33 @@ def calls(scene: Scene, budget: int) -> Tally:
             state = resume.state_of(scene.job, found)
             right = digest(state) == digest(scene.states[found.card.steps])
             tally.note(named and right, f"call {number}, {os.strerror(error)}")
-            number += 1
+    return tally
+
+
+def killed(scene: Scene, budget: int) -> Tally:
+    """The process ends at every call to the system of a save in turn; the next save goes well."""
+    del budget
+    tally = Tally()
+    ten, eleven = (
+        jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, jax.Array) else leaf, state)
+        for state in scene.states[10:12]
+    )
+    for number in itertools.count(1):
+        folder = scene.saved([9])
+        with warnings.catch_warnings(action="ignore"):  # of forking with threads
+            child = os.fork()
+        if child == 0:
+            with at_call(number, folder, lambda: os._exit(9)):
+                checkpoints.save(folder, 10, ten, keep=2)
+            os._exit(0)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+            return tally
+        found = checkpoints.latest(folder, lambda message: None)
+        state = resume.state_of(scene.job, found)
+        right = digest(state) == digest(scene.states[found.card.steps])
+        checkpoints.save(folder, 11, eleven, keep=1)
+        left = [path.name for path in (folder / checkpoints.FOLDER).iterdir()]
+        tally.note(right and left == ["00000011"], f"call {number}: {left}")
     return tally
 
 

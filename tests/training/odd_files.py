@@ -13,6 +13,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,10 @@ import pyarrow.feather
 import pyarrow.ipc
 import pyarrow.parquet
 import safetensors.numpy
+
+from jaxsoftmax.training import data
+from jaxsoftmax.training.config import RunConfig
+from jaxsoftmax.training.errors import InputError
 
 Check = Callable[..., bool]
 RNG = np.random.default_rng(0)
@@ -395,3 +400,26 @@ CASES = [
     ),
     Odd("noise.bin", bytes(range(256)) * 9, "FILE: has NUL characters; it is no text"),
 ]
+
+
+def prepared(path: Path, **more: object) -> data.Dataset:
+    """The data set of a file whose label is called y."""
+    tree = {"data": {"path": str(path), "label": "y"} | more}
+    return data.prepare(RunConfig.model_validate_json(json.dumps(tree)))
+
+
+def complaint(case: Odd, folder: Path) -> str:
+    """What is wrong with how a file is read; empty if nothing is."""
+    path = folder / case.name
+    path.write_bytes(case.content)
+    try:
+        dataset = prepared(path, **case.data)
+    except InputError as error:
+        message = str(error).replace(f"{path}", "FILE")
+    else:
+        right = callable(case.outcome) and case.outcome(dataset)
+        return "" if right else "is read, and not as it was meant"
+    if callable(case.outcome):
+        return message
+    begins = case.outcome.endswith((" ", "'")) and message.startswith(case.outcome)
+    return "" if message == case.outcome or begins else message

@@ -142,6 +142,15 @@ def test_changes_are_listed_and_refused_unless_they_are_named(tmp_path):
     checked(tmp_path, changed, ["solver", "seed", "data"])
 
 
+def test_other_versions_are_told(tmp_path):
+    saved(tmp_path, prepared("minibatch"), {2})
+    card = checkpoints.latest(tmp_path, no_warning).card
+    assert card.versions["jax"] == jax.__version__
+    assert resume.other_versions(card) == ""
+    older = card.model_copy(update={"versions": card.versions | {"jax": "0.9", "gone": "1"}})
+    assert resume.other_versions(older) == f"jax 0.9 (now {jax.__version__})"
+
+
 def test_what_decides_nothing_may_change(tmp_path):
     saved(tmp_path, prepared("minibatch"), {2})
     checked(tmp_path, prepared("minibatch", checkpoint={"every_steps": 3}))

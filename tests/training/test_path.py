@@ -11,6 +11,7 @@ from sklearn.model_selection import PredefinedSplit
 from jaxsoftmax.training import data
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.runs import loop, plan
+from jaxsoftmax.training.runs.job import PLACES
 from jaxsoftmax.training.runs.state import Record
 from jaxsoftmax.training.solvers import Status
 
@@ -138,7 +139,7 @@ def test_classes_can_weigh_the_same():
 def test_rows_at_the_end_of_the_arrays_have_no_weight():
     work = job(data={"name": "breast_cancer"})
     stop = work.dataset.parts.validation.stop
-    assert len(work.rows.labels) % loop.PLACES == 0
+    assert len(work.rows.labels) % PLACES == 0
     assert len(work.rows.labels) > stop
     for weights in (work.rows.weights, work.train, work.validation, *work.folds):
         assert np.all(np.asarray(weights)[stop:] == 0)

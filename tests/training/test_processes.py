@@ -34,7 +34,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def started(port, number, config, run):
+def started(port, number, *command):
     flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=2")
     by_hand = {
         "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
@@ -42,9 +42,10 @@ def started(port, number, config, run):
         "JAX_PROCESS_ID": str(number),
         "XLA_FLAGS": flags,
     }
-    command = [sys.executable, "-m", "jaxsoftmax", "train", str(config), "--out", str(run)]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=os.environ | by_hand)
+    pipe, env = subprocess.PIPE, os.environ | by_hand
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)], stdout=pipe, stderr=pipe, text=True, env=env
+    )
 
 
 def test_two_processes_stop_together_and_one_goes_on(tmp_path):
@@ -52,7 +53,8 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path):
     config, run = tmp_path / "c.json", tmp_path / "run"
     config.write_text(json.dumps(TREE))
     port = free_port()
-    with started(port, 0, config, run) as first, started(port, 1, config, run) as second:
+    command = "-m", "jaxsoftmax", "train", config, "--out", run
+    with started(port, 0, *command) as first, started(port, 1, *command) as second:
         limit = time.monotonic() + 120
         while not any(found >= 3 for found in checkpoints.numbers(run)):
             assert first.poll() is None, first.communicate()
@@ -74,6 +76,60 @@ def test_two_processes_stop_together_and_one_goes_on(tmp_path):
     (tmp_path / "alone").mkdir()
     trainer.train(found, dataset, tmp_path / "alone")
     assert losses(run) == pytest.approx(losses(tmp_path / "alone"), rel=1e-5, abs=1e-5)
+
+
+# Which rows of features a process takes out of its memory map, and which lie on its devices.
+READING = """
+import sys
+import numpy as np
+from jaxsoftmax.training.config import load_config
+from jaxsoftmax.training.runs import job, processes
+
+processes.join("on")
+
+from jaxsoftmax.training import data
+
+class Watched:
+    def __init__(self, array):
+        self.array, self.shape, self.read = array, array.shape, set()
+
+    def __getitem__(self, part):
+        found = self.array[part]
+        assert np.shares_memory(found, self.array)
+        self.read |= set(range(len(self.array))[part[0]])
+        return found
+
+config = load_config(sys.argv[1])
+dataset = data.prepare(config)
+assert isinstance(dataset.features, np.memmap)
+watched = Watched(dataset.features)
+made = job.prepare(config, dataset._replace(features=watched))
+features = made.rows.features
+there = [np.asarray(shard.data) for shard in features.addressable_shards]
+spans = [range(features.shape[0])[shard.index[0]] for shard in features.addressable_shards]
+right = all(
+    (np.asarray(dataset.features[span.start : span.stop]) == part[: len(dataset.features) - span.start]).all()
+    for span, part in zip(spans, there)
+)
+print(min(watched.read), max(watched.read) + 1, len(watched.read), features.shape[0], right)
+"""
+
+
+@pytest.mark.once
+def test_each_of_two_processes_reads_its_own_rows_of_the_features(tmp_path):
+    config = tmp_path / "c.json"
+    here = {"memory": 1e-6, "cache": str(tmp_path)}
+    config.write_text(json.dumps(TREE | {"data": TREE["data"] | here}))
+    port = free_port()
+    command = "-c", READING, config
+    with started(port, 0, *command) as first, started(port, 1, *command) as second:
+        told = [process.communicate(timeout=120) for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), told
+    # 150 rows, 128 of which train and validate, on two devices of two processes
+    assert [out.split() for out, _ in told] == [
+        ["0", "64", "64", "128", "True"],
+        ["64", "128", "64", "128", "True"],
+    ]
 
 
 def losses(folder):

@@ -1,16 +1,12 @@
 """Whatever the bytes, a reader gives a data set or a sentence, and nothing else."""
 
-import json
-
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from jaxsoftmax.training import data
-from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.data import Dataset
 from jaxsoftmax.training.errors import InputError
-from tests.training.odd_files import CASES
+from tests.training.odd_files import CASES, prepared
 
 FILES = {
     case.name: (case.content, case.data)
@@ -21,9 +17,8 @@ FILES = {
 
 def outcome(path, more):
     """A data set or a refusal; everything else is a fault of the reader."""
-    tree = {"data": {"path": str(path), "label": "y"} | more}
     try:
-        dataset = data.prepare(RunConfig.model_validate_json(json.dumps(tree)))
+        dataset = prepared(path, **more)
     except InputError as error:
         told = str(error)
     else:

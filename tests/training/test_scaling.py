@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxsoftmax.training.config.keys import MeshConfig
-from jaxsoftmax.training.runs import devices, loop
+from jaxsoftmax.training.runs import devices, programs
 from jaxsoftmax.training.solvers import Params, Problem, Settings
 from jaxsoftmax.training.solvers.first_order import FirstOrder
 
@@ -40,9 +40,9 @@ def program(data, classes, batch=False):
         shapes = jax.eval_shape(solver.init, rows, params, settings)
         state = places.place(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
         if not batch:
-            return loop._step.lower(solver, rows, state).compile()
+            return programs.step.lower(solver, rows, state).compile()
         sizes = BATCH, ROWS, data
-        return loop._batch_steps.lower(solver, 0, sizes, rows, state, *numbers).compile()
+        return programs.batch_steps.lower(solver, 0, sizes, rows, state, *numbers).compile()
 
 
 def crossing(compiled):

@@ -30,11 +30,11 @@ class Numbered(NamedTuple):
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Labels of any kind as text: 1.0 is 1, True is true, bytes are UTF-8; null stays null."""
+    """Labels of any kind as text: 1.0 is 1, True is true, bytes are UTF-8; NaN and ∞ are null."""
     column = plain(column)
     types = pa.types
     if types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
         numbers = column.to_numpy()
         if np.all((numbers == np.round(numbers)) | np.isnan(numbers)) and np.all(
             np.nan_to_num(np.abs(numbers)) < 2**53

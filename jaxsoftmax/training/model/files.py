@@ -12,10 +12,9 @@ from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from pydantic import ValidationError
 
+from jaxsoftmax.training import tensors
 from jaxsoftmax.training.data import Columns
 from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.files import write_file
@@ -48,7 +47,7 @@ def save(folder: Path, model: Classifier) -> None:
     arrays = {"kernel": np.asarray(model.params.kernel)}
     if model.params.bias is not None:
         arrays["bias"] = np.asarray(model.params.bias)
-    content = safetensors.numpy.save(arrays)
+    content = tensors.pack(arrays)
     card = ModelCard(
         classes=model.classes,
         columns=model.columns,
@@ -113,6 +112,6 @@ def _read_arrays(path: Path, card: ModelCard) -> dict[str, np.ndarray]:
             f"{path}: is damaged, or {CARD} is: their SHA-256 is not the one that {CARD} records"
         )
     try:
-        return safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
+        return tensors.unpack(content)
+    except ValueError as error:
         raise InputError(f"{path}: is not a safetensors file: {error}") from None

@@ -16,14 +16,14 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from pydantic import ValidationError
 
+from jaxsoftmax.training import tensors
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.data import Columns
 from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.files import naming, sync_folder, write_file
+from jaxsoftmax.training.model.files import versions
 from jaxsoftmax.training.schema import Section
 from jaxsoftmax.training.sums import seal, sealed
 
@@ -47,6 +47,18 @@ class Card(Section, allow_inf_nan=True, ser_json_inf_nan="constants"):
     validation_loss: float
     position: Position
     records: tuple[Record, ...]
+    versions: dict[str, str] = {}
+
+
+class Head(Section, extra="ignore"):
+    """What every format of ``state.json`` has told of itself."""
+
+    format: str = "none"
+    versions: dict[str, str] = {}
+
+
+class OtherVersionError(InputError):
+    """A checkpoint that is whole, and that this version cannot read."""
 
 
 class Checkpoint(NamedTuple):
@@ -69,8 +81,8 @@ def save(folder: Path, steps: int, state: RunState, keep: int) -> Path:
     Raises:
       OSError: it cannot be written; its ``filename`` says where. All older ones are as before.
     """
-    parent = folder / FOLDER
-    place, unfinished = parent / f"{steps:08d}", parent / UNFINISHED
+    place = place_of(folder, steps)
+    parent, unfinished = place.parent, place.with_name(UNFINISHED)
     card = Card(
         steps=steps,
         config=state.config,
@@ -80,9 +92,10 @@ def save(folder: Path, steps: int, state: RunState, keep: int) -> Path:
         validation_loss=state.best.validation_loss,
         position=state.position,
         records=state.records,
+        versions=versions(),
     )
     arrays = _named(state.leaves)
-    content = safetensors.numpy.save({name: np.asarray(leaf) for name, leaf in arrays.items()})
+    content = tensors.pack({name: np.asarray(leaf) for name, leaf in arrays.items()})
     with naming(place):
         _own(parent)
         for stale in parent.glob(f"{UNFINISHED}*"):  # of a process that was killed
@@ -101,8 +114,13 @@ def save(folder: Path, steps: int, state: RunState, keep: int) -> Path:
             raise
     older = [number for number in numbers(folder) if number < steps]
     for old in older[: max(0, len(older) - (keep - 1))]:
-        _remove(parent / f"{old:08d}")
+        _remove(place_of(folder, old))
     return place
+
+
+def place_of(folder: Path, steps: int) -> Path:
+    """Where a run folder has the checkpoint after so many steps."""
+    return folder / FOLDER / f"{steps:08d}"
 
 
 def numbers(folder: Path) -> list[int]:
@@ -119,12 +137,15 @@ def latest(folder: Path, warn: Callable[[str], None]) -> Checkpoint:
 
     Raises:
       InputError: there is none.
+      OtherVersionError: the newest that is whole is of another version; an older one would lose steps.
     """
     found = numbers(folder)
     for steps in reversed(found):
-        path = folder / FOLDER / f"{steps:08d}"
+        path = place_of(folder, steps)
         try:
             return read(path)
+        except OtherVersionError:
+            raise
         except InputError as error:
             warn(f"{error}; this checkpoint is not used")
     if found:
@@ -137,6 +158,7 @@ def read(path: Path) -> Checkpoint:
 
     Raises:
       InputError: anything about it is not as it was written.
+      OtherVersionError: it is, by another version.
     """
     for place in (path.parent, path):
         if place.is_symlink():
@@ -144,16 +166,29 @@ def read(path: Path) -> Checkpoint:
     text, content = sealed(path, CARD), sealed(path, ARRAYS)
     try:
         card = Card.model_validate_json(text)
-        arrays = safetensors.numpy.load(content)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        place_of = ".".join(map(str, detail["loc"]))
-        raise InputError(f"{path / CARD}: cannot be read here: {place_of} {detail['msg']}") from None
-    except safetensors.SafetensorError as error:
+    except ValidationError as error:  # of what is as it was written
+        raise _of_another_version(path / CARD, text, error) from None
+    try:
+        arrays = tensors.unpack(content)
+    except ValueError as error:
         raise InputError(f"{path / ARRAYS}: is no safetensors file: {error}") from None
     if int(path.name) != card.steps:
         raise InputError(f"{path}: is the checkpoint of {card.steps} steps under another name")
     return Checkpoint(path, card, arrays)
+
+
+def _of_another_version(path: Path, text: bytes, error: ValidationError) -> InputError:
+    try:
+        head = Head.model_validate_json(text)
+    except ValidationError:
+        head = Head()
+    detail = error.errors()[0]
+    place = ".".join(map(str, detail["loc"]))
+    by = f"jaxsoftmax {head.versions.get('jaxsoftmax', 'of another version')}"
+    return OtherVersionError(
+        f"{path}: is whole and cannot be read by this version: {place}: {detail['msg']}. "
+        f"It has the format {head.format!r} and was written by {by}; go on with that"
+    )
 
 
 def differences(checkpoint: Checkpoint, shapes: Leaves) -> list[str]:

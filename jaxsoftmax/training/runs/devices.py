@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import numpy.typing as npt
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -37,6 +38,25 @@ class Devices(NamedTuple):
         """The same values, laid out."""
         return jax.tree.map(self._place, tree)
 
+    def place_rows(self, array: Any, axis: int = 0, dtype: Any = None) -> Any:
+        """Rows, laid out, with 0 in the place of missing ones; a process reads those of its devices.
+
+        What is mapped into memory is used where it lies, on one CPU and in the type that it has.
+        """
+
+        def part(index: Any) -> npt.NDArray[Any]:
+            span = range(self.rows)[index[axis]]
+            found = np.asarray(array[(*index[:axis], slice(span.start, span.stop))])
+            found = found.astype(dtype or found.dtype, copy=False)
+            missing = [(0, 0)] * found.ndim
+            missing[axis] = (0, len(span) - found.shape[axis])
+            return np.pad(found, missing) if missing[axis][1] else found
+
+        if self.mesh is None:
+            return jax.device_put(part((slice(None),) * (axis + 1)))
+        shape = (*array.shape[:axis], self.rows, *array.shape[axis + 1 :])
+        return jax.make_array_from_callback(shape, self._layout(shape), part)
+
     def gather(self, tree: Any) -> Any:
         """The same values in NumPy, whole, in every process."""
         if self.mesh is not None:
@@ -51,13 +71,16 @@ class Devices(NamedTuple):
     def _place(self, leaf: Any) -> Any:
         if self.mesh is None:
             return leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf)
-        axes = {self.rows: ROWS, self.classes: CLASSES}
-        # Only the first dimension of a length can lie along an axis of the mesh.
-        names = [axes.pop(length, None) for length in np.shape(leaf)]
-        layout = NamedSharding(self.mesh, P(*names))
+        layout = self._layout(np.shape(leaf))
         if isinstance(leaf, jax.Array):
             return jax.device_put(leaf, layout)
         return jax.make_array_from_callback(leaf.shape, layout, lambda part: leaf[part])
+
+    def _layout(self, shape: tuple[int, ...]) -> NamedSharding:
+        assert self.mesh is not None
+        axes = {self.rows: ROWS, self.classes: CLASSES}
+        # Only the first dimension of a length can lie along an axis of the mesh.
+        return NamedSharding(self.mesh, P(*(axes.pop(length, None) for length in shape)))
 
 
 def mesh_of(config: MeshConfig, classes: int) -> Mesh | None:

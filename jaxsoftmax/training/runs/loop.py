@@ -1,5 +1,6 @@
 """The loop of a run: `begin`, then `advance` until `finished`. Each is a pure function.
 
+    job = prepare(config, dataset)
     state = begin(job)
     while not finished(job, state):
         state = advance(job, state)      # may be saved here, and loaded, and continued
@@ -10,35 +11,27 @@ compiled into one program, at most to the end of the epoch.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jax import Array
 
-import jaxsoftmax
-from jaxsoftmax.training.config import RunConfig
-from jaxsoftmax.training.data import Dataset, batches
-from jaxsoftmax.training.data.columns import Features
-from jaxsoftmax.training.errors import InputError, RunFailedError
-from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State, Status
+from jaxsoftmax.training.data import batches
+from jaxsoftmax.training.errors import RunFailedError
+from jaxsoftmax.training.solvers import Params, Problem, Settings, State, Status
 from jaxsoftmax.training.solvers.optimizers import FirstOrder, FullBatch
 from jaxsoftmax.training.solvers.problem import ROWS
-from jaxsoftmax.training.solvers.schedules import Horizon
 from jaxsoftmax.training.solvers.state import finished as solved
 
-from . import plan
-from .devices import Devices, mesh_of, padded
+from . import plan, programs
+from .job import Job as Job
+from .job import prepare as prepare
 from .state import Best, Leaves, Position, Record, RunState
 
 PATH_TOLERANCE = 1e-5  # good enough to compare penalties
-PLACES = 64  # the loss takes a block from so many places; a multiple of them needs no copy
 
 
 class DivergedError(RunFailedError):
@@ -52,112 +45,6 @@ class DivergedError(RunFailedError):
         """Says where, and keeps how far one can go."""
         super().__init__(message)
         self.good = good
-
-
-class Scores(NamedTuple):
-    """Mean cross-entropy (nats) and share of right predictions, both scalars."""
-
-    loss: Array
-    accuracy: Array
-
-
-class Job(NamedTuple):
-    """What a run works with: a pure function of its config and its data, made again on resume.
-
-    Attributes:
-      config: of the run.
-      dataset: the rows.
-      rows: those of train and validation, on the device, with their weights.
-      train: ``(N,)`` weights that are 0 on the validation rows.
-      validation: ``(N,)`` weights that are 0 on the training rows.
-      folds: ``(K, N)`` weights of the problems that are solved side by side on the path.
-      path: the penalties to choose from; none where the penalty is given.
-      solver: what makes the steps.
-      horizon: how many steps an epoch and the whole stage have.
-      batch_size: rows a step; None for solvers that see all.
-      devices: where the arrays lie.
-    """
-
-    config: RunConfig
-    dataset: Dataset
-    rows: Problem
-    train: Array
-    validation: Array
-    folds: Array
-    path: tuple[float, ...]
-    solver: Solver
-    horizon: Horizon
-    batch_size: int | None
-    devices: Devices
-
-
-def prepare(config: RunConfig, dataset: Dataset) -> Job:
-    """Everything that the loop needs and that does not change.
-
-    Raises:
-      InputError: the batch is larger than the training part.
-    """
-    horizon = horizon_of(config, len(dataset.part("train").labels))
-    mesh = mesh_of(config.mesh, len(dataset.classes))
-    stop = dataset.parts.validation.stop
-    end = padded(stop, PLACES, mesh)
-    if mesh is None:
-        end = min(end, len(dataset.labels))
-    devices = Devices(mesh, end, len(dataset.classes))
-
-    def placed(array: npt.NDArray[Any], axis: int = 0) -> Any:
-        """Rows that are missing have weight 0, as have test rows that lie in the same array."""
-        missing = [(0, 0)] * array.ndim
-        missing[axis] = (0, max(0, end - array.shape[axis]))
-        # What is mapped into memory is used where it lies, on a CPU.
-        whole = np.pad(array, missing) if missing[axis][1] else array
-        return devices.place(whole[:end] if axis == 0 else whole)
-
-    weights = plan.row_weights(config, dataset)
-    train = np.where(np.arange(stop) < dataset.parts.train.stop, weights, 0)
-    validation = np.zeros(stop, np.float32)
-    validation[dataset.parts.validation] = dataset.part("validation").weights
-    rows = Problem(
-        placed(in_dtype(config, dataset.features[:end])),
-        placed(dataset.labels),
-        placed(weights),
-        l1=jnp.float32(config.model.l1),
-        label_smoothing=config.model.label_smoothing,
-    )
-    choice = config.solver
-    return Job(
-        config,
-        dataset,
-        rows,
-        placed(train.astype(np.float32)),
-        placed(validation),
-        placed(plan.fold_weights(config, dataset), axis=1),
-        plan.penalties(config, dataset),
-        choice.solver(horizon),
-        horizon,
-        None if isinstance(choice, FullBatch) else choice.batch_size or dataset.parts.train.stop,
-        devices,
-    )
-
-
-def in_dtype(config: RunConfig, features: Features) -> npt.NDArray[Any]:
-    """Features in the precision that was asked for; float32 ones are not copied."""
-    return features.astype(jnp.bfloat16) if config.columns.dtype == "bfloat16" else features
-
-
-def horizon_of(config: RunConfig, rows: int) -> Horizon:
-    """How many steps an epoch and the run take."""
-    solver = config.solver
-    if isinstance(solver, FullBatch):
-        return Horizon(1, solver.max_iterations)
-    size = solver.batch_size or rows
-    if size > rows:
-        raise InputError(
-            f"[solver] batch_size is {size} but the training part has {rows} rows; "
-            f"leave batch_size out to use all rows in every step"
-        )
-    steps = math.ceil(rows / size)
-    return Horizon(steps, steps * solver.epochs)
 
 
 def begin(job: Job) -> RunState:
@@ -259,13 +146,13 @@ def advance(job: Job, state: RunState, steps: int | None = None) -> RunState:
     problem = _problem(job, state.records)
     if job.batch_size is None:
         with job.devices.context():
-            solver = _step(job.solver, problem, state.solver)
+            solver = programs.step(job.solver, problem, state.solver)
     else:
         rows, numbers = job.dataset.parts.train.stop, map(jnp.int32, (epoch, first, last))
         shards = 1 if job.devices.mesh is None else job.devices.mesh.shape[ROWS]
         sizes = job.batch_size, rows, shards
         with job.devices.context():
-            solver = _batch_steps(
+            solver = programs.batch_steps(
                 job.solver, job.config.seed, sizes, problem, state.solver, *numbers
             )
     solver = job.devices.place(solver)
@@ -291,13 +178,13 @@ def _advance_path(job: Job, state: RunState) -> RunState:
     stage, epoch, _ = state.position
     l2 = jnp.float32(job.path[stage])
     with job.devices.context():
-        solver = _fold_steps(job.solver, job.rows, job.folds, l2, state.solver)
+        solver = programs.fold_steps(job.solver, job.rows, job.folds, l2, state.solver)
     solver = job.devices.place(solver)
     _check_finite(job, state.position, solver)
     state = state._replace(solver=solver, position=Position(stage, epoch + 1))
     if not bool(jnp.all(solved(solver))):
         return state
-    scores = _fold_scores(job.rows, job.folds, solver.params)
+    scores = programs.fold_scores(job.rows, job.folds, solver.params)
     record = Record(
         stage,
         epoch + 1,
@@ -325,9 +212,9 @@ def _start(job: Job, stage: int, records: tuple[Record, ...], params: Params) ->
     settings = _settings(job, stage)
     if stage < len(job.path):
         l2 = jnp.float32(job.path[stage])
-        start: State = _fold_init(job.solver, job.rows, job.folds, l2, params, settings)
+        start: State = programs.fold_init(job.solver, job.rows, job.folds, l2, params, settings)
     else:
-        start = _init(job.solver, _problem(job, records), params, settings)
+        start = programs.init(job.solver, _problem(job, records), params, settings)
     return start
 
 
@@ -352,112 +239,8 @@ def _settings(job: Job, stage: int) -> Settings:
 def _problem(job: Job, records: tuple[Record, ...]) -> Problem:
     """The last problem: all rows with the chosen penalty, or the training rows with a given one."""
     if job.path:
-        return _with(job.rows, job.rows.weights, jnp.float32(plan.best(job.path, records).l2))
-    return _with(job.rows, job.train, jnp.float32(job.config.model.l2))
-
-
-def _with(rows: Problem, weights: Array, l2: Array) -> Problem:
-    return dataclasses.replace(rows, weights=weights, l2=l2)
-
-
-@jax.jit
-def scores(params: Params, rows: Problem) -> Scores:
-    """Loss (without the penalty) and accuracy, over the rows that have a weight."""
-    loss, stats = jaxsoftmax.linear_softmax_cross_entropy(
-        rows.features,
-        params.kernel,
-        rows.labels,
-        params.bias,
-        weights=rows.weights,
-        return_stats=True,
-    )
-    total = jnp.sum(rows.weights)
-    right = jnp.sum(jnp.where(stats.prediction == rows.labels, rows.weights, 0))
-    return Scores(loss, right / jnp.where(total > 0, total, 1))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _init(solver: Solver, problem: Problem, params: Params, settings: Settings) -> State:
-    return solver.init(problem, params, settings)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _step(solver: Solver, problem: Problem, state: State) -> State:
-    return solver.step(problem, state)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _fold_init(
-    solver: Solver, rows: Problem, folds: Array, l2: Array, params: Params, settings: Settings
-) -> State:
-    def init(weights: Array, params: Params) -> State:
-        return solver.init(_with(rows, weights, l2), params, settings)
-
-    found: State = _over_folds(init, folds, params)
-    return found
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _fold_steps(solver: Solver, rows: Problem, folds: Array, l2: Array, state: State) -> State:
-    def step(weights: Array, state: State) -> State:
-        return solver.step(_with(rows, weights, l2), state)
-
-    found: State = _over_folds(step, folds, state)
-    return found
-
-
-@jax.jit
-def _fold_scores(rows: Problem, folds: Array, params: Params) -> tuple[Array, Array, Array, Array]:
-    """Train loss and accuracy, then those of the rows that a fold leaves out; means over folds."""
-
-    def both(weights: Array, params: Params) -> tuple[Array, Array, Array, Array]:
-        left_out = jnp.where(weights > 0, 0, rows.weights)
-        return (
-            *scores(params, _with(rows, weights, jnp.float32(0))),
-            *scores(params, _with(rows, left_out, jnp.float32(0))),
-        )
-
-    train, right, loss, accuracy = _over_folds(both, folds, params)
-    return train.mean(), right.mean(), loss.mean(), accuracy.mean()
-
-
-def _over_folds(function: Callable[[Array, Any], Any], folds: Array, tree: Any) -> Any:
-    """`vmap`, but for a single fold, which needs no batched products."""
-    if len(folds) > 1:
-        return jax.vmap(function)(folds, tree)
-    one = function(folds[0], jax.tree.map(lambda leaf: leaf[0], tree))
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[jnp.newaxis], one)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _batch_steps(
-    solver: Solver,
-    seed: int,
-    sizes: tuple[int, int, int],
-    rows: Problem,
-    state: State,
-    epoch: Array,
-    first: Array,
-    last: Array,
-) -> State:
-    """Steps ``first`` to ``last`` of an epoch; their number compiles no other program.
-
-    ``sizes`` are those of a batch, of all rows, and the number of devices that share a batch.
-    """
-    size, count, shards = sizes
-    order = batches.order(seed, epoch, count, math.ceil(count / size) * size)
-
-    def step(number: Array, state: State) -> State:
-        chosen, counted = batches.batch(order, number, size, count)
-        chosen, counted = (jnp.pad(array, (0, -size % shards)) for array in (chosen, counted))
-        weights = rows.weights[chosen] * counted
-        part = dataclasses.replace(
-            rows, features=rows.features[chosen], labels=rows.labels[chosen], weights=weights
-        )
-        return solver.step(part, state)
-
-    found: State = jax.lax.fori_loop(first, last, step, state)
-    return found
+        return programs.weighed(job.rows, job.rows.weights, jnp.float32(plan.best(job.path, records).l2))
+    return programs.weighed(job.rows, job.train, jnp.float32(job.config.model.l2))
 
 
 def _check_finite(job: Job, position: Position, solver: State) -> None:
@@ -495,12 +278,12 @@ def _record(
     records: tuple[Record, ...],
 ) -> Record:
     zero = jnp.float32(0)
-    train = scores(solver.params, _with(job.rows, job.train, zero))
+    train = programs.scores(solver.params, programs.weighed(job.rows, job.train, zero))
     if job.path:  # these rows train now; what they said of the penalty stands
         last = plan.best(job.path, records)
         validation = last.validation_loss, last.validation_accuracy
     else:
-        validation = scores(solver.params, _with(job.rows, job.validation, zero))
+        validation = programs.scores(solver.params, programs.weighed(job.rows, job.validation, zero))
     return Record(
         stage,
         epoch,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.data import Dataset
 from jaxsoftmax.training.errors import InputError
+from jaxsoftmax.training.model.files import versions
 
 from . import checkpoints, loop
 from .checkpoints import Card, Checkpoint
@@ -86,6 +87,16 @@ def changes(card: Card, config: RunConfig, dataset: Dataset) -> Iterator[Change]
     ):
         if old != new:
             yield Change(f"data.{what}", _some(old), _some(new))
+
+
+def other_versions(card: Card) -> str:
+    """The packages that were others when a run was saved, for people; empty if none was."""
+    now = versions()
+    return ", ".join(
+        f"{name} {was} (now {now[name]})"
+        for name, was in card.versions.items()
+        if name in now and now[name] != was
+    )
 
 
 def state_of(job: loop.Job, checkpoint: Checkpoint) -> RunState:

@@ -17,7 +17,7 @@ import optax
 from jax import Array
 
 from jaxsoftmax.training.data import batches
-from jaxsoftmax.training.runs import loop
+from jaxsoftmax.training.runs import programs
 from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State, first_order, solve
 from jaxsoftmax.training.solvers.optimizers import FirstOrder, Fista, Lbfgs, NewtonCg
 from jaxsoftmax.training.solvers.schedules import Horizon
@@ -164,14 +164,14 @@ def descend(
 
 
 @jax.jit
-def scores(params: Params, rows: Problem, weights: Array) -> loop.Scores:
+def scores(params: Params, rows: Problem, weights: Array) -> programs.Scores:
     """Those of B models on rows weighted ``(B, N)``."""
 
-    def one(run: tuple[Params, Array]) -> loop.Scores:
-        judged: loop.Scores = loop.scores(run[0], dataclasses.replace(rows, weights=run[1]))
+    def one(run: tuple[Params, Array]) -> programs.Scores:
+        judged: programs.Scores = programs.scores(run[0], dataclasses.replace(rows, weights=run[1]))
         return judged
 
-    found: loop.Scores = jax.lax.map(one, (params, weights))
+    found: programs.Scores = jax.lax.map(one, (params, weights))
     return found
 
 

@@ -14,7 +14,7 @@ from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.config.keys import SweepConfig
 from jaxsoftmax.training.data import Dataset, prepare
 from jaxsoftmax.training.errors import InputError
-from jaxsoftmax.training.runs import loop, plan
+from jaxsoftmax.training.runs import job, plan
 from jaxsoftmax.training.solvers import Problem, State, Status
 from jaxsoftmax.training.solvers.optimizers import FirstOrder, Fista, Lbfgs, NewtonCg
 
@@ -115,7 +115,7 @@ def _check_same(first: Dataset, other: Dataset) -> None:
 def _of_file(config: RunConfig, dataset: Dataset, runs: Sequence[Point]) -> Iterator[Outcome]:
     stop = dataset.parts.validation.stop
     rows = Problem(
-        jax.device_put(loop.in_dtype(config, dataset.features[:stop])),
+        jax.device_put(dataset.features[:stop].astype(jnp.dtype(config.columns.dtype), copy=False)),
         jnp.asarray(dataset.labels[:stop]),
         jnp.zeros(stop, jnp.float32),
         jnp.float32(0),
@@ -205,7 +205,7 @@ def _descend(
     training: dict[int, npt.NDArray[np.intp]],
     weights: dict[str | None, Weights],
 ) -> State:
-    loop.horizon_of(config, dataset.parts.train.stop)  # refuses a batch that is too large
+    job.horizon_of(config, dataset.parts.train.stop)  # refuses a batch that is too large
     names = list(weights)
     of_seed = [point for point in runs if point.seed == runs[0].seed]
     shared = program.Rates(

@@ -11,7 +11,7 @@ from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.files import expand
 
 from . import arrays, arrow, builtin, csv, idx, jsonl, svmlight
-from .guard import sentences
+from .guard import sentences, steady
 
 READERS = {
     "csv": csv.read,
@@ -132,7 +132,8 @@ def _open(path: Path, data: DataConfig) -> Source:
         raise InputError(
             f'{path}: is a file of format {found}, not {wanted}; write source = "auto"'
         )
-    return READERS[wanted](path, data)
+    labels = [Path(data.labels_path)] if data.labels_path is not None else []
+    return steady(READERS[wanted](path, data), [path, *labels])
 
 
 def _joined(sources: Sequence[Source]) -> Source:

@@ -1,16 +1,17 @@
-"""Turns what the parsers of other libraries raise into one sentence."""
+"""Turns what the parsers of other libraries raise into one sentence; refuses files that change."""
 
 from __future__ import annotations
 
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
+from jaxsoftmax.training.data.table import Source, Table
 from jaxsoftmax.training.errors import InputError
 
 
@@ -44,6 +45,32 @@ def sentences(path: Path) -> Iterator[None]:
         pa.ArrowException,
     ) as error:
         raise InputError(f"{path}: is damaged or of another kind: {_reason(error)}") from None
+
+
+def steady(source: Source, paths: Sequence[Path]) -> Source:
+    """The same source; a file that is another than when it was opened is refused."""
+    opened = [_mark(path) for path in paths]
+
+    def check() -> None:
+        for path, mark in zip(paths, opened, strict=True):
+            if _mark(path) != mark:
+                raise InputError(f"{path}: has changed while it was being read; start again")
+
+    def tables() -> Iterator[Table]:
+        check()
+        for table in source.tables():
+            check()
+            yield table
+
+    return source._replace(tables=tables)
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _reason(error: object) -> str:
