@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
 
@@ -77,6 +78,27 @@ def test_all_scores(answers):
             (precision[i], recall[i], f1[i], rows[i])
         )
     assert (found.classes[3].recall, found.classes[3].rows) == (None, 0)
+
+
+@pytest.mark.parametrize(
+    ("right", "rows"), [(0, 1), (1, 1), (45, 45), (0, 45), (7, 9), (150, 200), (10**6 - 1, 10**6)]
+)
+def test_wilsons_interval_ends_where_the_share_is_just_believable(right, rows):
+    # (seen - p)² = z² p (1 - p) / rows: p lies z of its own standard errors from what was seen.
+    z = norm.ppf(0.975)
+    seen = right / rows
+    share = z * z / rows
+    low, high = np.sort(np.roots([1 + share, -2 * seen - share, seen * seen]))
+    assert metrics.wilson(seen, rows) == pytest.approx((low, high), rel=1e-9, abs=1e-12)
+    assert low < high
+
+
+def test_a_score_of_every_row_right_has_an_interval():
+    labels = np.arange(40) % 8
+    majority = metrics.Majority(tuple("abcdefgh"), np.full(8, 1 / 8))
+    found = metrics.score(labels, np.eye(8)[labels], tuple("abcdefgh"), majority)
+    for name in ("accuracy", "top_5_accuracy"):
+        assert found.intervals[name] == pytest.approx((0.9124, 1.0), abs=5e-5)
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say():
