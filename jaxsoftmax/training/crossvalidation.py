@@ -9,7 +9,7 @@ import numpy as np
 from .config import RunConfig
 from .data import Dataset, dataset
 from .model import Classifier
-from .report.scores import Majority, Scores, score
+from .report.scores import Answers, Majority, Scores, judge, score
 from .runs import loop
 
 
@@ -24,20 +24,17 @@ def cross_validate(config: RunConfig, folds: int, on_fold: Callable[[int, Scores
     Returns:
       The scores of all rows together.
     """
-    labels, probabilities, majorities = [], [], []
+    parts, majorities = [], []
     for fold in range(folds):
         data = dataset.prepare(config, fold=(fold, folds))
         model = fitted(config, data)
         part, majority = data.part("test"), Majority.of(data)
-        found = model.probabilities(part.features)
-        on_fold(fold + 1, score(part.labels, found, model.classes, majority, config.seed))
-        labels.append(part.labels)
-        probabilities.append(found)
+        answers = judge(part.labels, model.blocks(part.features))
+        on_fold(fold + 1, score(answers, model.classes, majority, config.seed))
+        parts.append(answers)
         majorities.append(majority.shares)
     whole = Majority(data.classes, np.mean(majorities, axis=0))
-    return score(
-        np.concatenate(labels), np.concatenate(probabilities), data.classes, whole, config.seed
-    )
+    return score(Answers.joined(parts), data.classes, whole, config.seed)
 
 
 def fitted(config: RunConfig, data: Dataset) -> Classifier:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from .config import RunConfig, load_config
@@ -18,7 +17,7 @@ from .errors import InputError
 from .model import Classifier, load
 from .report import paired
 from .report.paired import Paired
-from .report.scores import Examination, Majority, Probabilities, examine, losses
+from .report.scores import Answers, Examination, Majority, examine, judge
 from .runs.folder import CONFIG, read_summary
 
 
@@ -50,9 +49,7 @@ def compare(first: Path, second: Path, data: Path | None = None) -> Paired:
     """
     if data is not None:
         a, b = (evaluate_file(folder, data) for folder in (first, second))
-        return paired.compare(
-            _answers(a.labels, a.probabilities), _answers(b.labels, b.probabilities)
-        )
+        return paired.compare(_compared(a.answers), _compared(b.answers))
     runs = [_again(folder) for folder in (first, second)]
     numbers = [dataset.rows[dataset.parts.test] for _, dataset, _ in runs]
     common = np.intersect1d(numbers[0], numbers[1], assume_unique=True)
@@ -67,7 +64,7 @@ def compare(first: Path, second: Path, data: Path | None = None) -> Paired:
         order = np.argsort(of_run)
         chosen = order[np.searchsorted(of_run, common, sorter=order)]
         labels = part.labels[chosen]
-        answers.append(_answers(labels, model.probabilities(part.features[chosen])))
+        answers.append(_compared(judge(labels, model.blocks(part.features[chosen]))))
         names.append(np.array(model.classes)[labels])
     other = int(np.sum(names[0] != names[1]))
     if other:
@@ -78,8 +75,8 @@ def compare(first: Path, second: Path, data: Path | None = None) -> Paired:
     return paired.compare(answers[0], answers[1])
 
 
-def _answers(labels: npt.NDArray[np.integer], probabilities: Probabilities) -> paired.Answers:
-    return paired.Answers(probabilities.argmax(axis=1) == labels, losses(labels, probabilities))
+def _compared(answers: Answers) -> paired.Answers:
+    return paired.Answers(answers.right, answers.losses)
 
 
 def _again(folder: Path, path: Path | None = None) -> tuple[Classifier, Dataset, int]:

@@ -147,7 +147,7 @@ def conclude(
     with naming(folder / CURVES):
         pictures.draw_curves(folder / CURVES, state.records, test.scores, _kept(state))
     with naming(folder / CONFUSION):
-        pictures.draw_confusion(folder / CONFUSION, test.confusion, model.classes)
+        pictures.draw_confusion(folder / CONFUSION, test.answers, model.classes)
     summary = Summary(
         data_sha256=dataset.fingerprint,
         rows=len(dataset.labels),

@@ -35,6 +35,9 @@ def file(tmp_path):
     return path
 
 
+BUILTIN = ("digits", "iris", "wine", "breast_cancer", "mnist5k", "kjv")
+
+
 def complaints(path, *overrides):
     with pytest.raises(InputError) as failure:
         load_config(path, overrides)
@@ -117,7 +120,7 @@ def test_all_mistakes_are_listed(file):
     file.write_text(VALID.replace("seed = 3", "seeed = 3\nseed = -1").replace("iris", "x"))
     assert complaints(file) == [
         "FILE: seed: expected a number at least 0, got -1",
-        'FILE: [data] name: unknown "x"; choose one of digits, iris, wine, breast_cancer, mnist5k',
+        'FILE: [data] name: unknown "x"; choose one of ' + ", ".join(BUILTIN),
         "FILE: seeed: unknown key; did you mean 'seed'?",
     ]
 

@@ -5,10 +5,19 @@ import pytest
 from matplotlib.image import imread
 
 from jaxsoftmax.training.report import pictures as report
-from jaxsoftmax.training.report.scores import Majority, score
+from jaxsoftmax.training.report.scores import Answers, Majority, judge, score
 from jaxsoftmax.training.runs import Record
 
 CONFUSION = np.array([[8, 2, 0], [0, 10, 0], [1, 0, 4]])
+
+
+def answers(confusion):
+    """Rows that were confused in this way."""
+    labels, predictions = (
+        np.repeat(axis.ravel(), confusion.ravel()) for axis in np.indices(confusion.shape)
+    )
+    some = np.ones(len(labels))
+    return Answers(labels, predictions, some, some, some > 0, None)
 
 
 def test_cells_are_coloured_by_what_they_mean():
@@ -24,14 +33,14 @@ def test_cells_are_coloured_by_what_they_mean():
 
 @pytest.mark.parametrize("classes", [("a", "b", "c"), ("setosa", "versicolor", "virginica")])
 def test_confusion_is_drawn(tmp_path, classes):
-    report.draw_confusion(tmp_path / "c.png", CONFUSION, classes)
+    report.draw_confusion(tmp_path / "c.png", answers(CONFUSION), classes)
     assert np.ptp(imread(tmp_path / "c.png")) > 0.5
 
 
 def test_many_classes_are_drawn_without_numbers(tmp_path):
     count = report.READABLE_CLASSES + 1
     names = [str(i) for i in range(count)]
-    report.draw_confusion(tmp_path / "c.png", np.eye(count, dtype=np.int64), names)
+    report.draw_confusion(tmp_path / "c.png", answers(np.eye(count, dtype=np.int64)), names)
     assert np.ptp(imread(tmp_path / "c.png")) > 0.5
 
 
@@ -40,7 +49,8 @@ def scores(classes=3):
     probabilities = random.dirichlet(np.ones(classes), 50)
     names = tuple(map(str, range(classes)))
     majority = Majority(names, np.full(classes, 1 / classes))
-    return score(random.integers(0, classes, 50), probabilities, names, majority)
+    labels = random.integers(0, classes, 50)
+    return score(judge(labels, [probabilities]), names, majority)
 
 
 @pytest.mark.parametrize("epochs", [1, 40])
@@ -57,10 +67,12 @@ def test_curves_are_drawn(tmp_path, epochs, stages):
 def test_names_in_any_script_are_drawn_without_boxes(tmp_path):
     names = ("猫", "$x^$", "", "Ωμέγα", "a" * 99)
     assert report.readable(names) == ["class 0", "$x^$", "class 2", "Ωμέγα", "a" * 23 + "…"]
-    report.draw_confusion(tmp_path / "c.png", np.eye(5, dtype=np.int64), names)  # no warning
+    report.draw_confusion(
+        tmp_path / "c.png", answers(np.eye(5, dtype=np.int64)), names
+    )  # no warning
     many = [*names, *map(str, range(30))]
-    wrong = np.arange(35 * 35).reshape(35, 35)
-    report.draw_confusion(tmp_path / "p.png", wrong, many)
+    wrong = np.arange(35 * 35).reshape(35, 35) % 7
+    report.draw_confusion(tmp_path / "p.png", answers(wrong), many)
 
 
 def test_ink_can_be_read_on_every_shade():

@@ -17,6 +17,7 @@ from jaxsoftmax.cli import main
 from jaxsoftmax.training import evaluation, load
 from jaxsoftmax.training.model.units import in_units
 from jaxsoftmax.training.report import charts, document, mistakes, paired
+from jaxsoftmax.training.report.scores import judge
 
 pytestmark = pytest.mark.default_modes
 
@@ -145,7 +146,7 @@ def test_mistakes_are_the_surest_wrong_rows(runs):
     features[:, 3:] = np.eye(2)[np.arange(60) % 2]
     probabilities = model.probabilities(features)
     labels = np.arange(60) % 4
-    tested = mistakes.Examination(None, None, probabilities, labels)
+    tested = judge(labels, [probabilities])
     found = mistakes.most_confident(model, features, tested, most=1000)
     assert [m.place for m in found] == sorted(
         np.flatnonzero(probabilities.argmax(axis=1) != labels),
@@ -195,8 +196,8 @@ def test_runs_are_compared_on_one_page(runs, tmp_path, capsys):
 def test_two_runs_are_compared_in_pairs(runs, tmp_path, capsys):
     first, second = (evaluation.evaluate(run) for run in runs)
     found = evaluation.compare(*runs)
-    right = [r.probabilities.argmax(axis=1) == r.labels for r in (first, second)]
-    assert found.rows == len(first.labels)
+    right = [r.answers.predictions == r.answers.labels for r in (first, second)]
+    assert found.rows == len(first.answers.labels)
     assert found.first == np.sum(right[0] & ~right[1])
     assert found.second == np.sum(right[1] & ~right[0])
     assert found.loss == pytest.approx(first.scores.log_loss - second.scores.log_loss)
@@ -255,8 +256,7 @@ def test_numbers_are_short(value, shown):
 
 
 def test_pictures_are_the_same_each_time():
-    labels = np.arange(40) % 2
-    probabilities = np.linspace(0, 1, 80).reshape(40, 2)
-    drawn = (charts.calibration(labels, probabilities) for _ in range(2))
+    right, confidence = np.arange(40) % 2 == 0, np.linspace(0.5, 1, 40)
+    drawn = (charts.calibration(right, confidence) for _ in range(2))
     first, second = map(document.svg, drawn)
     assert first == second

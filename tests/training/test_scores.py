@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
 
@@ -16,24 +17,56 @@ def answers():
     return labels, probabilities, probabilities.argmax(axis=1)
 
 
-def test_accuracy_and_confusion(answers):
+def test_confusion(answers):
     labels, _, predictions = answers
-    confusion = metrics.confusion_matrix(labels, predictions, 4)
-    assert np.array_equal(confusion, reference.confusion_matrix(labels, predictions))
-    assert metrics.accuracy(labels, predictions) == reference.accuracy_score(labels, predictions)
+    expected = reference.confusion_matrix(labels, predictions)
+    assert np.array_equal(metrics.confusion_matrix(labels, predictions, 4), expected)
+    pairs = metrics.confused_pairs(labels, predictions)
+    assert [count for *_, count in pairs] == sorted(expected[expected > 0], reverse=True)
+    assert {(i, j): n for i, j, n in pairs} == {
+        (i, j): n for (i, j), n in np.ndenumerate(expected) if n
+    }
 
 
-def test_negative_log_likelihood(answers):
-    labels, probabilities, _ = answers
+@pytest.mark.parametrize("block", [1, 7, 300, 1000])
+def test_answers_are_those_of_all_rows_whatever_the_blocks(answers, block, monkeypatch):
+    labels, probabilities, predictions = answers
+    blocks = [probabilities[i : i + block] for i in range(0, 300, block)]
+    found = metrics.judge(labels, blocks)
+    assert np.array_equal(found.predictions, predictions)
+    assert np.array_equal(found.confidence, probabilities.max(axis=1))
+    assert np.array_equal(found.probabilities, probabilities)
     expected = reference.log_loss(labels, probabilities, labels=range(4))
-    assert metrics.negative_log_likelihood(labels, probabilities) == pytest.approx(
-        expected, rel=1e-12
+    assert found.losses.mean() == pytest.approx(expected, rel=1e-12)
+    monkeypatch.setattr(metrics, "HELD", 300 * 4 - 1)
+    unheld = metrics.judge(labels, iter(blocks))
+    assert unheld.probabilities is None
+    names, majority = tuple("abcd"), metrics.Majority(tuple("abcd"), np.full(4, 0.25))
+    a, b = (metrics.score(each, names, majority) for each in (found, unheld))
+    assert b.roc_auc is None
+    assert a.model_copy(update={"roc_auc": None}) == b
+
+
+def test_confusion_of_very_many_classes_is_written_as_pairs(answers, monkeypatch, tmp_path):
+    labels, probabilities, predictions = answers
+    monkeypatch.setattr(metrics, "MATRIX_CLASSES", 3)
+    names, majority = tuple("abcd"), metrics.Majority(tuple("abcd"), np.full(4, 0.25))
+    found = metrics.judge(labels, [probabilities])
+    metrics.write(
+        tmp_path, metrics.Examination(metrics.score(found, names, majority), found), names
     )
+    lines = [line.split(",") for line in (tmp_path / "confusion.csv").read_text().splitlines()]
+    assert lines[0] == ["true", "predicted", "rows"]
+    matrix = np.zeros((4, 4), int)
+    for true, said, rows in lines[1:]:
+        matrix[names.index(true), names.index(said)] = int(rows)
+    assert np.array_equal(matrix, reference.confusion_matrix(labels, predictions))
 
 
 def test_reliability_and_calibration_error(answers):
     labels, probabilities, predictions = answers
-    diagram = metrics.reliability(labels, probabilities, bins=10)
+    right, sure = labels == predictions, probabilities.max(axis=1)
+    diagram = metrics.reliability(right, sure, bins=10)
     accuracy, confidence = calibration_curve(
         labels == predictions, probabilities.max(axis=1), n_bins=10
     )
@@ -42,21 +75,21 @@ def test_reliability_and_calibration_error(answers):
     assert diagram.accuracy[filled] == pytest.approx(accuracy, rel=1e-12)
     assert diagram.confidence[filled] == pytest.approx(confidence, rel=1e-12)
     expected = np.average(np.abs(accuracy - confidence), weights=diagram.rows[filled])
-    error = metrics.expected_calibration_error(labels, probabilities, bins=10)
+    error = metrics.expected_calibration_error(right, sure, bins=10)
     assert error == pytest.approx(expected, rel=1e-12)
 
 
 def test_full_confidence_falls_in_the_last_bin():
-    certain = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert metrics.reliability(np.array([0, 0]), certain, bins=5).rows.tolist() == [0, 0, 0, 0, 2]
-    assert metrics.expected_calibration_error(np.array([0, 0]), certain) == 0.5
+    right, certain = np.array([True, False]), np.ones(2)
+    assert metrics.reliability(right, certain, bins=5).rows.tolist() == [0, 0, 0, 0, 2]
+    assert metrics.expected_calibration_error(right, certain) == 0.5
 
 
 def test_all_scores(answers):
     labels, probabilities, predictions = answers
     names = ("a", "b", "c", "d")
     majority = metrics.Majority(names, np.array([0.2, 0.5, 0.2, 0.1]))
-    found = metrics.score(labels, probabilities, names, majority)
+    found = metrics.score(metrics.judge(labels, [probabilities]), names, majority)
     areas = [reference.roc_auc_score(labels == i, probabilities[:, i]) for i in range(3)]
     assert found.roc_auc == pytest.approx(np.mean(areas), rel=1e-12)
     assert found.balanced_accuracy == pytest.approx(
@@ -79,6 +112,27 @@ def test_all_scores(answers):
     assert (found.classes[3].recall, found.classes[3].rows) == (None, 0)
 
 
+@pytest.mark.parametrize(
+    ("right", "rows"), [(0, 1), (1, 1), (45, 45), (0, 45), (7, 9), (150, 200), (10**6 - 1, 10**6)]
+)
+def test_wilsons_interval_ends_where_the_share_is_just_believable(right, rows):
+    # (seen - p)² = z² p (1 - p) / rows: p lies z of its own standard errors from what was seen.
+    z = norm.ppf(0.975)
+    seen = right / rows
+    share = z * z / rows
+    low, high = np.sort(np.roots([1 + share, -2 * seen - share, seen * seen]))
+    assert metrics.wilson(seen, rows) == pytest.approx((low, high), rel=1e-9, abs=1e-12)
+    assert low < high
+
+
+def test_a_score_of_every_row_right_has_an_interval():
+    labels = np.arange(40) % 8
+    majority = metrics.Majority(tuple("abcdefgh"), np.full(8, 1 / 8))
+    found = metrics.score(metrics.judge(labels, [np.eye(8)[labels]]), tuple("abcdefgh"), majority)
+    for name in ("accuracy", "top_5_accuracy"):
+        assert found.intervals[name] == pytest.approx((0.9124, 1.0), abs=5e-5)
+
+
 def test_intervals_hold_the_truth_as_often_as_they_say():
     random = np.random.default_rng(0)
     names, majority = ("a", "b"), metrics.Majority(("a", "b"), np.array([0.5, 0.5]))
@@ -89,7 +143,9 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         mine = np.where(right, 0.9, 0.1)
         both = np.stack([np.where(labels == 0, mine, 1 - mine)] * 2, axis=1)
         both[:, 1] = 1 - both[:, 0]
-        low, high = metrics.score(labels, both, names, majority, seed).intervals["accuracy"]
+        low, high = metrics.score(metrics.judge(labels, [both]), names, majority, seed).intervals[
+            "accuracy"
+        ]
         hits += low <= 0.8 <= high
     assert 50 <= hits < 60
 
@@ -100,5 +156,5 @@ def test_ties_and_top_five():
     probabilities = np.full((7, 7), 0.1) + np.eye(7) * 0.3
     probabilities[0] = [0.0, *np.linspace(0.1, 0.2, 6)]
     majority = metrics.Majority(tuple("abcdefg"), np.full(7, 1 / 7))
-    found = metrics.score(np.arange(7), probabilities, tuple("abcdefg"), majority)
+    found = metrics.score(metrics.judge(np.arange(7), [probabilities]), tuple("abcdefg"), majority)
     assert found.top_5_accuracy == pytest.approx(6 / 7)

@@ -48,7 +48,7 @@ class DataConfig(Section):
         description="One file, a pattern such as `part-*.csv`, or several of either; "
         "relative to the config.",
     )
-    name: Literal["digits", "iris", "wine", "breast_cancer", "mnist5k"] | None = Field(
+    name: Literal["digits", "iris", "wine", "breast_cancer", "mnist5k", "kjv"] | None = Field(
         default=None, description="Of builtin data, which arrive with an installed package."
     )
     label: Name | None = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -62,12 +63,14 @@ class Classifier(NamedTuple):
 
     def probabilities(self, features: Features) -> npt.NDArray[np.float32]:
         """Class probabilities ``(N, C)`` of encoded features ``(N, D)``."""
-        rows = max(1, NUMBERS // max(self.params.kernel.shape))
-        blocks = [
-            np.asarray(_probabilities(self.params, features[first : first + rows]))
-            for first in range(0, len(features), rows)
-        ]
+        blocks = list(self.blocks(features))
         return np.concatenate(blocks) if blocks else np.empty((0, len(self.classes)), np.float32)
+
+    def blocks(self, features: Features) -> Iterator[npt.NDArray[np.float32]]:
+        """The same, some rows at a time, of which only one block need be held."""
+        rows = max(1, NUMBERS // max(self.params.kernel.shape))
+        for first in range(0, len(features), rows):
+            yield np.asarray(_probabilities(self.params, features[first : first + rows]))
 
 
 def as_table(given: Any) -> Table:

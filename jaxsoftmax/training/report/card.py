@@ -54,7 +54,7 @@ def markdown(result: Result) -> str:
         "",
         (
             f"{scores.rows:,} rows that took no part in training or in choosing the penalty; "
-            f"intervals hold 95 % (bootstrap)."
+            f"the interval is of 95 % (Wilson)."
         ),
         "",
         "| class | test rows | precision | recall |",

@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 from jaxsoftmax.training.runs.state import Record
 
 from .pictures import GRID, INK, MUTED, TRAIN, VALIDATION, readable
-from .scores import Labels, Probabilities, reliability
+from .scores import reliability
 
 Images = npt.NDArray[np.floating]
 ALIKE = 0.2  # correlation of neighbouring pixels above that of any two
 
 
-def calibration(labels: Labels, probabilities: Probabilities) -> Figure:
+def calibration(right: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float64]) -> Figure:
     """How often the predicted class is right, by its probability; and how many rows are there."""
-    bins = reliability(labels, probabilities)
+    bins = reliability(right, confidence)
     used = bins.rows > 0
     figure = Figure(figsize=(4.6, 3.8), layout="constrained")
     axes = styled(

@@ -11,7 +11,7 @@ from jaxsoftmax.training.data.columns import Features
 from jaxsoftmax.training.model import Classifier
 from jaxsoftmax.training.model.units import affine
 
-from .scores import Examination
+from .scores import Answers
 
 MOST = 20
 REASONS = 4
@@ -37,25 +37,24 @@ class Mistake(NamedTuple):
 
 
 def most_confident(
-    model: Classifier, features: Features, tested: Examination, most: int = MOST
+    model: Classifier, features: Features, answers: Answers, most: int = MOST
 ) -> list[Mistake]:
     """Wrong predictions, the most probable first, with the features that spoke most for them.
 
     Args:
       model: What predicted.
       features: ``(N, D)``, encoded.
-      tested: Its predictions on these rows.
+      answers: What it said of these rows.
       most: How many.
     """
-    predictions = tested.probabilities.argmax(axis=1)
-    sure = tested.probabilities.max(axis=1)
-    wrong = np.flatnonzero(predictions != tested.labels)
+    predictions, sure = answers.predictions, answers.confidence
+    wrong = np.flatnonzero(~answers.right)
     wrong = wrong[np.argsort(-sure[wrong], kind="stable")][:most]
     kernel = np.asarray(model.params.kernel, np.float64)
     names, classes = model.columns.features, model.classes
     found = []
     for place in wrong.tolist():
-        true, said = int(tested.labels[place]), int(predictions[place])
+        true, said = int(answers.labels[place]), int(predictions[place])
         row = features[place].astype(np.float64)
         spoke = row * (kernel[:, said] - kernel[:, true])
         values = in_data(model, row)
@@ -63,7 +62,7 @@ def most_confident(
         reasons = tuple(
             Reason(names[d], float(values[d]), float(spoke[d])) for d in first if spoke[d] > 0
         )
-        of_true = float(tested.probabilities[place, true])
+        of_true = float(np.exp(-answers.losses[place]))
         found.append(
             Mistake(place, classes[true], classes[said], float(sure[place]), of_true, reasons)
         )

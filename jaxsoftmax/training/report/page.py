@@ -24,6 +24,7 @@ from .scores import Examination, Scores
 
 COEFFICIENTS = 10  # of each class
 FEW = 5  # test rows of a class
+LISTED = 1000  # classes of the table
 CLASSES = 50  # whose coefficients are shown
 IMAGES = 20
 IMAGE_ROWS = 1000  # that are looked at to see whether features are pixels
@@ -57,7 +58,7 @@ def write(folder: Path, result: Result) -> str:
         *warnings(result),
         document.section("Training", *training(folder, result)),
         document.section("Mistakes", *confusion(folder, result)),
-        document.section("Classes", classes(result.tested.scores)),
+        document.section("Classes", *classes(result.tested.scores)),
         document.section("Coefficients", *coefficients(result.model)),
         *images(result, shape),
         document.section("Wrong, and sure of it", *sure_and_wrong(result, shape)),
@@ -146,24 +147,31 @@ def _of_penalty(record: Record) -> Sequence[Cell]:
 
 def confusion(folder: Path, result: Result) -> Iterator[Html]:
     """What is taken for what, and how far probabilities can be believed."""
-    scores, counts = result.tested.scores, result.tested.confusion
-    right = int(np.trace(counts))
+    scores, answers = result.tested
+    right = int(answers.right.sum())
     yield document.figure(
         (folder / CONFUSION).read_bytes(),
         "png",
         f"{right} of {scores.rows} test rows right, by true and predicted class.",
         width=560,
     )
-    drawn = charts.calibration(result.tested.labels, result.tested.probabilities)
+    drawn = charts.calibration(answers.right, answers.confidence)
     alt = f"The expected calibration error is {scores.calibration_error:.4g}."
     yield document.figure(document.svg(drawn), "svg+xml", alt)
 
 
-def classes(scores: Scores) -> Html:
-    """One row a class; a click on a heading sorts."""
-    return document.table(
+def classes(scores: Scores) -> Iterator[Html]:
+    """One row a class, those with most test rows first where there are many; headings sort."""
+    shown = scores.classes
+    if len(shown) > LISTED:
+        yield document.paragraph(
+            f"The {LISTED:,} of {len(shown):,} classes that have most test rows; "
+            f"scores.json has all."
+        )
+        shown = tuple(sorted(shown, key=lambda c: -c.rows)[:LISTED])
+    yield document.table(
         ("class", "test rows", "precision", "recall", "F1"),
-        [(c.name, c.rows, c.precision, c.recall, c.f1) for c in scores.classes],
+        [(c.name, c.rows, c.precision, c.recall, c.f1) for c in shown],
     )
 
 
@@ -213,7 +221,7 @@ def sure_and_wrong(result: Result, shape: tuple[int, int] | None) -> Iterator[Ht
     """Rows of the data, by number, with the features that misled."""
     span = result.dataset.parts.test
     part, numbers = result.dataset.part("test"), result.dataset.rows[span]
-    found = mistakes.most_confident(result.model, part.features, result.tested)
+    found = mistakes.most_confident(result.model, part.features, result.tested.answers)
     if not found:
         yield document.paragraph(f"None of {len(part.labels):,} test rows is wrong.")
         return
@@ -259,4 +267,5 @@ def origin(result: Result) -> Iterator[Html]:
     )
     config = json.loads(result.state.config.model_dump_json())
     yield document.details("config.json", json.dumps(config, indent=2, ensure_ascii=False))
-    yield document.details("scores.json", result.tested.scores.model_dump_json(indent=2))
+    if summary.classes <= LISTED:
+        yield document.details("scores.json", result.tested.scores.model_dump_json(indent=2))

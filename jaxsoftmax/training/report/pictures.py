@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxsoftmax.training.runs.state import Record
 
-from .scores import Scores
+from .scores import Answers, Scores, confused_pairs, confusion_matrix
 
 INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e7eb"
 TRAIN, VALIDATION = "#2563a8", "#e07b1a"
@@ -153,28 +153,31 @@ def _signs() -> frozenset[int]:
     return frozenset(FT2Font(font_manager.findfont("DejaVu Sans")).get_charmap())
 
 
-def draw_confusion(path: Path, confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
+def draw_confusion(path: Path, answers: Answers, classes: Sequence[str]) -> None:
     """Up to 20 classes the confusion matrix; above, the pairs that are confused most."""
+    labels, predictions = answers.labels, answers.predictions
     if len(classes) > READABLE_CLASSES:
-        _draw_pairs(path, confusion, classes)
+        _draw_pairs(path, confused_pairs(labels, predictions), classes)
     else:
-        _draw_matrix(path, confusion, classes)
+        _draw_matrix(path, confusion_matrix(labels, predictions, len(classes)), classes)
 
 
-def _draw_pairs(path: Path, confusion: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
-    wrong = confusion * ~np.eye(len(confusion), dtype=bool)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]
-    pairs = [(int(i // len(wrong)), int(i % len(wrong))) for i in order if wrong.flat[i]]
+def _draw_pairs(
+    path: Path, counted: Sequence[tuple[int, int, int]], classes: Sequence[str]
+) -> None:
+    pairs = [pair for pair in counted if pair[0] != pair[1]][:WORST_PAIRS]
     figure = _figure(8.0, 1.4 + 0.3 * max(len(pairs), 1))
     axes = figure.subplots()
-    names = readable(classes)
-    counts = [int(wrong[pair]) for pair in pairs]
-    bars = axes.barh(range(len(pairs)), counts, color=VALIDATION, height=0.7)
+    bars = axes.barh(
+        range(len(pairs)), [count for _, _, count in pairs], color=VALIDATION, height=0.7
+    )
     axes.bar_label(bars, padding=3, color=INK, fontsize=9)
-    labels = [f"{names[true]} → {names[predicted]}" for true, predicted in pairs]
+    names = readable(classes)
+    labels = [f"{names[true]} → {names[predicted]}" for true, predicted, _ in pairs]
     axes.set_yticks(range(len(pairs)), labels, parse_math=False)
     axes.invert_yaxis()
-    rows, right = int(confusion.sum()), int(np.trace(confusion))
+    rows = sum(count for _, _, count in counted)
+    right = sum(count for true, predicted, count in counted if true == predicted)
     title = f"{right} of {rows} test rows right; most frequent mistakes, true → predicted"
     _title(axes, title)
     axes.xaxis.set_visible(False)

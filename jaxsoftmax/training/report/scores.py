@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,9 +20,11 @@ from jaxsoftmax.training.schema import Section
 Probabilities = npt.NDArray[np.floating]  # (rows, classes)
 Labels = npt.NDArray[np.integer]  # (rows,)
 
-INTERVALS = ("log_loss", "accuracy", "balanced_accuracy", "macro_f1", "top_5_accuracy")
+TOP = 5
+CONFIDENT = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 MOST_DRAWS = 50_000_000  # of rows, for all resamples of the bootstrap
-MOST_CLASSES_RESAMPLED = 1000
+HELD = 1 << 26  # probabilities that are kept for the area under the ROC curve
+MATRIX_CLASSES = 1000  # above, confusion.csv lists the pairs that occur
 
 
 class Bins(NamedTuple):
@@ -33,20 +35,87 @@ class Bins(NamedTuple):
     accuracy: npt.NDArray[np.float64]
 
 
-def accuracy(labels: Labels, predictions: Labels) -> float:
-    """Share of right predictions."""
-    return float(np.mean(labels == predictions))
+class Answers(NamedTuple):
+    """What a model says of N labelled rows, in numbers that do not grow with the classes.
+
+    Attributes:
+      labels: The class of each row.
+      predictions: The most probable one.
+      confidence: Its probability.
+      losses: -ln p[label], in nats; a p that float32 rounds to 0 counts as its smallest number.
+      in_top_five: Whether fewer than five classes are more probable than the label.
+      probabilities: ``(N, C)``, or None where these would be more than 256 MB.
+    """
+
+    labels: Labels
+    predictions: Labels
+    confidence: npt.NDArray[np.float64]
+    losses: npt.NDArray[np.float64]
+    in_top_five: npt.NDArray[np.bool_]
+    probabilities: Probabilities | None
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which predictions are."""
+        right: npt.NDArray[np.bool_] = self.predictions == self.labels
+        return right
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """Those of all rows."""
+        *fields, held = zip(*parts, strict=True)
+        kept = None if any(block is None for block in held) else np.concatenate(held)
+        labels, predictions, confidence, losses, in_top_five = map(np.concatenate, fields)
+        return cls(labels, predictions, confidence, losses, in_top_five, kept)
 
 
-def negative_log_likelihood(labels: Labels, probabilities: Probabilities) -> float:
-    """Mean of -ln p[label], in nats."""
-    return float(np.mean(losses(labels, probabilities)))
+def judge(labels: Labels, blocks: Iterable[Probabilities]) -> Answers:
+    """Compares labels with probabilities that come in blocks of rows, one held at a time."""
+    parts, first = [], 0
+    for block in blocks:
+        mine = labels[first : first + len(block)]
+        keep = len(labels) * block.shape[1] <= HELD
+        parts.append(_judged(mine, block, keep=keep))
+        first += len(block)
+    return Answers.joined(parts)
 
 
-def losses(labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.float64]:
-    """-ln p[label] of each row; a probability that float32 rounds to 0 counts as the smallest."""
-    mine = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return -np.log(np.maximum(mine, np.finfo(np.float32).tiny))
+def _judged(labels: Labels, probabilities: Probabilities, *, keep: bool) -> Answers:
+    mine = probabilities[np.arange(len(labels)), labels]
+    smallest = np.finfo(np.float32).tiny
+    return Answers(
+        labels,
+        probabilities.argmax(axis=1),
+        probabilities.max(axis=1).astype(np.float64),
+        -np.log(np.maximum(mine.astype(np.float64), smallest)),
+        np.sum(probabilities > mine[:, np.newaxis], axis=1) < TOP,
+        probabilities if keep else None,
+    )
+
+
+class Tally(NamedTuple):
+    """Of each class, the rows that are recognised, that it has, and that are said to be of it."""
+
+    right: npt.NDArray[np.int64]
+    true: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, labels: Labels, predictions: Labels, classes: int) -> Tally:
+        """From the class of each row, and what was said of it."""
+        right = labels[labels == predictions]
+        return cls(*(np.bincount(x, minlength=classes) for x in (right, labels, predictions)))
+
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that have rows."""
+        has = self.true > 0
+        return float(np.mean(self.right[has] / self.true[has]))
+
+    def macro_f1(self) -> float:
+        """The mean F1 of the classes that have rows or are predicted."""
+        total = self.true + self.predicted
+        counted = total > 0
+        return float(np.mean(2 * self.right[counted] / total[counted]))
 
 
 def confusion_matrix(labels: Labels, predictions: Labels, classes: int) -> npt.NDArray[np.int64]:
@@ -55,28 +124,36 @@ def confusion_matrix(labels: Labels, predictions: Labels, classes: int) -> npt.N
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def reliability(labels: Labels, probabilities: Probabilities, bins: int = 15) -> Bins:
+def confused_pairs(labels: Labels, predictions: Labels) -> list[tuple[int, int, int]]:
+    """Each pair (true, predicted) that occurs with its rows, the most frequent first."""
+    pairs, counts = np.unique(np.stack([labels, predictions]), axis=1, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    found = np.concatenate([pairs, counts[np.newaxis]])[:, order].T
+    return [(true, predicted, count) for true, predicted, count in found.tolist()]
+
+
+def reliability(
+    right: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float64], bins: int = 15
+) -> Bins:
     """Confidence and accuracy in equal-width bins of the winning probability; 0 in empty bins."""
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     which = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     count = np.bincount(which, minlength=bins)
     size = np.maximum(count, 1)
     return Bins(
         count,
         np.bincount(which, confidence, minlength=bins) / size,
-        np.bincount(which, right, minlength=bins) / size,
+        np.bincount(which, right.astype(np.float64), minlength=bins) / size,
     )
 
 
 def expected_calibration_error(
-    labels: Labels, probabilities: Probabilities, bins: int = 15
+    right: npt.NDArray[np.bool_], confidence: npt.NDArray[np.float64], bins: int = 15
 ) -> float:
     """Mean gap between confidence and accuracy over the bins, weighted by their rows.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, arXiv:1706.04599.
     """
-    diagram = reliability(labels, probabilities, bins)
+    diagram = reliability(right, confidence, bins)
     gaps = np.abs(diagram.confidence - diagram.accuracy)
     return float(np.sum(diagram.rows * gaps) / np.sum(diagram.rows))
 
@@ -102,9 +179,11 @@ class Baseline(Section):
 class Scores(Section):
     """The contents of ``scores.json``: numbers of one part, in nats and shares.
 
-    ``intervals`` hold 95 % of 200 to 1000 resamples of the rows (percentile bootstrap). A balanced
-    accuracy and a macro-F1 are means over the classes that have rows; the area under the ROC curve
-    is that of each class against the rest, meant over those that have rows and are not all.
+    ``intervals`` are of 95 %: Wilson's for the accuracies, which are shares of rows, and for the
+    other scores 200 to 1000 resamples of the rows (percentile bootstrap). A balanced accuracy and a
+    macro-F1 are means over the classes that have rows; the area under the ROC curve is that of each
+    class against the rest, meant over those that have rows and are not all, and null where
+    rows × classes are more than 64 million.
     """
 
     rows: int
@@ -121,25 +200,18 @@ class Scores(Section):
 
 
 class Examination(NamedTuple):
-    """How a model does on rows it has not seen; confusion is ``(true, predicted)`` counts."""
+    """How a model does on rows it has not seen."""
 
     scores: Scores
-    confusion: npt.NDArray[np.int64]
-    probabilities: Probabilities
-    labels: Labels
+    answers: Answers
 
 
 def examine(
     model: Classifier, features: Features, labels: Labels, majority: Majority, seed: int = 0
 ) -> Examination:
     """Scores a model on encoded rows."""
-    probabilities = model.probabilities(features)
-    return Examination(
-        score(labels, probabilities, model.classes, majority, seed),
-        confusion_matrix(labels, probabilities.argmax(axis=1), len(model.classes)),
-        probabilities,
-        labels,
-    )
+    answers = judge(labels, model.blocks(features))
+    return Examination(score(answers, model.classes, majority, seed), answers)
 
 
 class Majority(NamedTuple):
@@ -167,70 +239,38 @@ class Majority(NamedTuple):
         )
 
 
-def score(
-    labels: Labels,
-    probabilities: Probabilities,
-    classes: Sequence[str],
-    majority: Majority,
-    seed: int = 0,
-) -> Scores:
+def score(answers: Answers, classes: Sequence[str], majority: Majority, seed: int = 0) -> Scores:
     """All numbers of one part."""
-    predictions = probabilities.argmax(axis=1)
-    confusion = confusion_matrix(labels, predictions, len(classes))
+    labels, right = answers.labels, answers.right
+    tally = Tally.of(labels, answers.predictions, len(classes))
     return Scores(
         rows=len(labels),
-        log_loss=negative_log_likelihood(labels, probabilities),
-        accuracy=accuracy(labels, predictions),
-        balanced_accuracy=_balanced(confusion),
-        macro_f1=_macro_f1(confusion),
-        top_5_accuracy=float(np.mean(_in_top(5, labels, probabilities)))
-        if len(classes) > 5
-        else None,
-        roc_auc=_roc_auc(labels, probabilities),
-        calibration_error=expected_calibration_error(labels, probabilities),
-        intervals=_intervals(labels, probabilities, predictions, seed),
+        log_loss=float(answers.losses.mean()),
+        accuracy=float(right.mean()),
+        balanced_accuracy=tally.balanced_accuracy(),
+        macro_f1=tally.macro_f1(),
+        top_5_accuracy=float(answers.in_top_five.mean()) if len(classes) > TOP else None,
+        roc_auc=_roc_auc(labels, answers.probabilities),
+        calibration_error=expected_calibration_error(right, answers.confidence),
+        intervals=_intervals(answers, len(classes), seed),
         baseline=majority.baseline(labels),
-        classes=tuple(_per_class(i, name, confusion) for i, name in enumerate(classes)),
+        classes=tuple(_per_class(name, *of) for name, *of in zip(classes, *tally, strict=True)),
     )
 
 
-def _per_class(index: int, name: str, confusion: npt.NDArray[np.int64]) -> PerClass:
-    right, true, predicted = _counts(confusion)
-    share = float(right[index])
+def _per_class(name: str, right: int, true: int, predicted: int) -> PerClass:
     return PerClass(
         name=name,
-        rows=int(true[index]),
-        precision=share / float(predicted[index]) if predicted[index] else None,
-        recall=share / float(true[index]) if true[index] else None,
-        f1=2 * share / float(true[index] + predicted[index]) if true[index] else None,
+        rows=int(true),
+        precision=float(right / predicted) if predicted else None,
+        recall=float(right / true) if true else None,
+        f1=float(2 * right / (true + predicted)) if true else None,
     )
 
 
-def _counts(
-    confusion: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Right, true and predicted rows of each class; leading axes are kept."""
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return right, confusion.sum(axis=-1), confusion.sum(axis=-2)
-
-
-def _balanced(confusion: npt.NDArray[np.int64]) -> float:
-    right, true, _ = _counts(confusion)
-    return float(np.mean(right[true > 0] / true[true > 0]))
-
-
-def _macro_f1(confusion: npt.NDArray[np.int64]) -> float:
-    right, true, predicted = _counts(confusion)
-    counted = true + predicted > 0
-    return float(np.mean(2 * right[counted] / (true + predicted)[counted]))
-
-
-def _in_top(k: int, labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.bool_]:
-    mine = probabilities[np.arange(len(labels)), labels]
-    return np.sum(probabilities > mine[:, np.newaxis], axis=1) < k
-
-
-def _roc_auc(labels: Labels, probabilities: Probabilities) -> float | None:
+def _roc_auc(labels: Labels, probabilities: Probabilities | None) -> float | None:
+    if probabilities is None:
+        return None
     areas = [
         area_under_roc(labels == i, probabilities[:, i])
         for i in np.unique(labels)
@@ -251,38 +291,53 @@ def area_under_roc(positive: npt.NDArray[np.bool_], scores: Probabilities) -> fl
     return float(above / (count * (len(positive) - count)))
 
 
-def _intervals(
-    labels: Labels, probabilities: Probabilities, predictions: Labels, seed: int
-) -> dict[str, tuple[float, float]]:
-    rows, classes = len(labels), probabilities.shape[1]
-    times = int(np.clip(MOST_DRAWS // max(rows, classes * classes), 200, 1000))
+def wilson(share: float, rows: int) -> tuple[float, float]:
+    """Between which shares the true one lies, with 95 %; never of width 0.
+
+    Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 22,
+    1927.
+    """
+    z = CONFIDENT
+    total = rows + z * z
+    middle = (share * rows + z * z / 2) / total
+    half = z / total * np.sqrt(share * (1 - share) * rows + z * z / 4)
+    return float(min(share, middle - half)), float(max(share, middle + half))
+
+
+def _intervals(answers: Answers, classes: int, seed: int) -> dict[str, tuple[float, float]]:
+    labels, predictions, rows = answers.labels, answers.predictions, len(answers.labels)
+    found = {"accuracy": wilson(float(answers.right.mean()), rows)}
+    if classes > TOP:
+        found["top_5_accuracy"] = wilson(float(answers.in_top_five.mean()), rows)
+    times = int(np.clip(MOST_DRAWS // max(rows, classes), 200, 1000))
     random = np.random.default_rng(seed)
-    each = losses(labels, probabilities)
-    top = _in_top(5, labels, probabilities)
-    drawn: dict[str, list[float]] = {name: [] for name in INTERVALS}
-    for _ in range(times):
+    drawn = np.empty((times, 3))
+    for values in drawn:
         chosen = random.integers(0, rows, rows)
-        drawn["log_loss"].append(float(each[chosen].mean()))
-        drawn["accuracy"].append(float(np.mean(labels[chosen] == predictions[chosen])))
-        drawn["top_5_accuracy"].append(float(top[chosen].mean()))
-        if classes <= MOST_CLASSES_RESAMPLED:
-            confusion = confusion_matrix(labels[chosen], predictions[chosen], classes)
-            drawn["balanced_accuracy"].append(_balanced(confusion))
-            drawn["macro_f1"].append(_macro_f1(confusion))
-    if classes <= 5:
-        del drawn["top_5_accuracy"]
-    bounds = {name: np.percentile(values, [2.5, 97.5]) for name, values in drawn.items() if values}
-    return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
+        tally = Tally.of(labels[chosen], predictions[chosen], classes)
+        loss = answers.losses[chosen].mean()
+        values[:] = loss, tally.balanced_accuracy(), tally.macro_f1()
+    bounds = np.percentile(drawn, [2.5, 97.5], axis=0).T.tolist()
+    resampled = ("log_loss", "balanced_accuracy", "macro_f1")
+    return found | {name: (low, high) for name, (low, high) in zip(resampled, bounds, strict=True)}
 
 
 def write(folder: Path, examination: Examination, classes: Sequence[str], prefix: str = "") -> None:
-    """``scores.json`` and ``confusion.csv``: rows are true classes, columns predictions."""
+    """``scores.json`` and ``confusion.csv``: rows are true classes, columns predictions.
+
+    Of more than `MATRIX_CLASSES` classes it has a line for each pair that occurs.
+    """
     text = examination.scores.model_dump_json(indent=2)
     write_file(folder / f"{prefix}scores.json", text.encode())
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["true \\ predicted", *classes])
-    writer.writerows(
-        [name, *row] for name, row in zip(classes, examination.confusion.tolist(), strict=True)
-    )
+    labels, predictions = examination.answers.labels, examination.answers.predictions
+    if len(classes) > MATRIX_CLASSES:
+        writer.writerow(["true", "predicted", "rows"])
+        pairs = confused_pairs(labels, predictions)
+        writer.writerows([classes[true], classes[said], rows] for true, said, rows in pairs)
+    else:
+        matrix = confusion_matrix(labels, predictions, len(classes)).tolist()
+        writer.writerow(["true \\ predicted", *classes])
+        writer.writerows([name, *row] for name, row in zip(classes, matrix, strict=True))
     write_file(folder / f"{prefix}confusion.csv", out.getvalue().encode())

