@@ -11,7 +11,8 @@ JVP, VJP   L̇ = Σ g∘ẋ + Σ g'∘ẋ';  x̄ = g L̄,  x̄' = g' L̄
 Saved      g, g' where they are asked for
 Accuracy   Both sums of φ have no negative term, so that nothing cancels. Where p and p' are nearly
            the same, d is taken from x' - x: of ℓ' - ℓ, the difference of large numbers, it would be
-           noise.
+           noise. x' - x and m' - m keep what their rounding loses: one sure class is as far
+           from the others as they are large.
 Edges      A class that both rule out has no part. One that p' alone rules out adds p to KL (with
            the rest that is the formula), one that p alone rules out makes it +inf; JS is bounded.
            NaN or +inf in the logits, or a row of -inf: NaN in its row.
@@ -22,6 +23,7 @@ Source     Kullback & Leibler, doi:10.1214/aoms/1177729694; Lin, doi:10.1109/18.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -68,9 +70,11 @@ class _Two(NamedTuple):
         kept = Kept(x, row.max, one / row.total)
         kept_other = Kept(x_other, other.max, one / other.total)
         e, e_other = exponentials(x, row.max), exponentials(x_other, other.max)
-        far = _difference(x_other, x)
         # δ, of logits relative to the largest ones: d but for the change of log Σ exp(x - m).
-        delta = jnp.where(_in_neither(x_other, x), far, far - (other.max - row.max))
+        far, lost = _exact_difference(x_other, x)
+        shift, lost_of_shift = _exact_difference(other.max, row.max)
+        delta = (far - shift) + (lost - lost_of_shift)
+        delta = zero_where(_in_neither(x_other, x), delta)
         largest, largest_other = largest_exponential(row.max), largest_exponential(other.max)
         change = jnp.where(
             jnp.abs(delta) < 1,
@@ -95,6 +99,14 @@ def _difference(x_other: Array, x: Array) -> Array:
     """x' - x, 0 where both are -inf."""
     neither = _in_neither(x_other, x)
     return zero_where(neither, x_other) - zero_where(neither, x)
+
+
+def _exact_difference(x_other: Array, x: Array) -> tuple[Array, Array]:
+    """x' - x, and what its rounding has lost (Knuth's sum of two)."""
+    rounded = _difference(x_other, x)
+    part = rounded - x_other
+    lost = (x_other - (rounded - part)) - (x + part)
+    return rounded, zero_where(~jnp.isfinite(lost), lost)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -141,11 +153,20 @@ def _to_mixture(d: Array, beta: float) -> tuple[Array, Array]:
 
 def _log_mixture(d: Array, beta: float) -> Array:
     """-log(1 - β + β eᵈ)."""
-    near = jnp.abs(d) < 1
-    b = jnp.asarray(beta, d.dtype)
-    small = jnp.log1p(b * jnp.expm1(zero_where(~near, d)))
-    one, other = (jnp.log(jnp.asarray(share, d.dtype)) for share in (1 - beta, beta))
+    # A share near 1 leaves nothing of β expm1(d) + 1 far below 0; far above 0 it is infinite.
+    near = (d < _FAR) if beta <= 1 / 2 else (jnp.abs(d) < 1) | ((d > 0) & (d < _FAR))
+    small = jnp.log1p(jnp.asarray(beta, d.dtype) * jnp.expm1(zero_where(~near, d)))
+    # As a number of the dtype 1 - β has lost the bits of its logarithm.
+    one, other = (jnp.asarray(_log(share), d.dtype) for share in (1 - beta, beta))
     return -jnp.where(near, small, jnp.logaddexp(one, other + d))
+
+
+# What eᵈ is finite for in float32.
+_FAR = 80.0
+
+
+def _log(share: float) -> float:
+    return math.log(share) if share > 0 else -math.inf
 
 
 # ------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def modes_of_second_order(options, arrays, total=linear.total):
     ("derivatives", "options", "count", "check_vma"),
     [
         (linear.first_order, tuple(linear.OPTIONS), 8, True),
-        (linear.first_order, tuple(linear.OPTIONS), 4, False),
+        (linear.first_order, ("no option", "return_stats", *linear.ALL), 4, False),
         (linear.second_order, ("all, labels",), 2, True),
         (linear.second_order, ("all, distributions",), 2, False),
         (modes_of_second_order, ("no option",), 8, True),

@@ -55,18 +55,6 @@ def test_derivatives_of_both_sides(reduction):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), ours, theirs)
 
 
-@pytest.mark.usefixtures("x64")
-def test_hessian_products():
-    args = problem(jnp.float64)
-
-    def product(loss):
-        gradient = jax.grad(lambda *a: loss(*a, reduction="mean"), (0, 1, 2, 3))
-        return quick_jit(lambda *a: jax.jvp(gradient, a, a)[1])(*args)
-
-    ours, theirs = product(streamed), product(textbook)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-13), ours, theirs)
-
-
 def test_neither_side_holds_its_logits():
     args = problem(jnp.float32, rows=96, classes=50)
 
