@@ -27,7 +27,7 @@ PATHS = (
 )
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a config file, applies overrides and validates the result once.
 
     Args:
@@ -37,7 +37,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
       InputError: with every problem found, one line each.
     """
-    path = path.expanduser()
+    path = Path(path).expanduser()
     tree = _read(path)
     if "sweep" in tree:
         raise InputError(f"{path}: has a [sweep]; run it with: jaxsoftmax sweep {path}")
@@ -46,7 +46,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def load_sweep(
-    path: Path, overrides: Sequence[str] = (), grid: Sequence[str] = ()
+    path: Path | str, overrides: Sequence[str] = (), grid: Sequence[str] = ()
 ) -> tuple[RunConfig, SweepConfig]:
     """Reads a config file with a ``[sweep]``.
 
@@ -58,7 +58,7 @@ def load_sweep(
     Raises:
       InputError: with every problem found, one line each.
     """
-    path = path.expanduser()
+    path = Path(path).expanduser()
     tree = _read(path)
     section: Any = tree.get("sweep", {})
     for text in grid:
