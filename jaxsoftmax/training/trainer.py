@@ -143,11 +143,13 @@ def conclude(
     baseline, last = test.scores.baseline, state.records[-1]
     _check_worth(state, test.scores, majority.shares)
     save(folder, model)
-    scores.write(folder, test, model.classes)
+    scores.write(folder, test)
     with naming(folder / CURVES):
         pictures.draw_curves(folder / CURVES, state.records, test.scores, _kept(state))
     with naming(folder / CONFUSION):
-        pictures.draw_confusion(folder / CONFUSION, test.confusion, model.classes)
+        pictures.draw_confusion(
+            folder / CONFUSION, test.confusion, [entry.name for entry in test.scores.classes]
+        )
     summary = Summary(
         data_sha256=dataset.fingerprint,
         rows=len(dataset.labels),

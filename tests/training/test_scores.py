@@ -23,6 +23,31 @@ def test_accuracy_and_confusion(answers):
     assert metrics.accuracy(labels, predictions) == reference.accuracy_score(labels, predictions)
 
 
+def test_of_very_many_classes_those_that_occur_are_told(answers):
+    """As if the four of them were all, but for their numbers."""
+    labels, probabilities, _ = answers
+    place = np.array([7, 10_000, 10_001, 90_000])
+    wide = np.zeros((300, 100_000), np.float32)
+    wide[:, place] = probabilities
+
+    class Model:
+        classes = tuple(map(str, range(100_000)))
+
+        def probabilities(self, _):
+            return wide
+
+    few = metrics.Majority(("7", "10000", "10001", "90000"), np.array([0.2, 0.5, 0.2, 0.1]))
+    shares = np.zeros(100_000)
+    shares[place] = few.shares
+    majority = metrics.Majority(Model.classes, shares)
+    found = metrics.examine(Model(), None, place[labels], majority)
+    expected = metrics.score(labels, probabilities.astype(np.float32), few.classes, few)
+    assert found.scores.classes == expected.classes
+    assert found.confusion.tolist() == reference.confusion_matrix(labels, answers[2]).tolist()
+    for name in ("log_loss", "balanced_accuracy", "macro_f1", "roc_auc", "calibration_error"):
+        assert getattr(found.scores, name) == pytest.approx(getattr(expected, name), rel=1e-9)
+
+
 def test_negative_log_likelihood(answers):
     labels, probabilities, _ = answers
     expected = reference.log_loss(labels, probabilities, labels=range(4))

@@ -22,7 +22,7 @@ Labels = npt.NDArray[np.integer]  # (rows,)
 
 INTERVALS = ("log_loss", "accuracy", "balanced_accuracy", "macro_f1", "top_5_accuracy")
 MOST_DRAWS = 50_000_000  # of rows, for all resamples of the bootstrap
-MOST_CLASSES_RESAMPLED = 1000
+MOST_CLASSES = 1000  # above, what asks for all pairs of classes is left to those that occur
 
 
 class Bins(NamedTuple):
@@ -81,6 +81,20 @@ def expected_calibration_error(
     return float(np.sum(diagram.rows * gaps) / np.sum(diagram.rows))
 
 
+class Counts(NamedTuple):
+    """Of each class, ``(classes,)``: rows that are right, that are of it, that are said to be."""
+
+    right: npt.NDArray[np.int64]
+    true: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, labels: Labels, predictions: Labels, classes: int) -> Counts:
+        """Those of some rows."""
+        groups = labels[labels == predictions], labels, predictions
+        return cls(*(np.bincount(group, minlength=classes) for group in groups))
+
+
 class PerClass(Section):
     """How one class does; null where it has no row, or is never predicted."""
 
@@ -104,7 +118,8 @@ class Scores(Section):
 
     ``intervals`` hold 95 % of 200 to 1000 resamples of the rows (percentile bootstrap). A balanced
     accuracy and a macro-F1 are means over the classes that have rows; the area under the ROC curve
-    is that of each class against the rest, meant over those that have rows and are not all.
+    is that of each class against the rest, meant over those that have rows and are not all. Of more
+    than 1000 classes those are told that have rows or are predicted.
     """
 
     rows: int
@@ -121,7 +136,10 @@ class Scores(Section):
 
 
 class Examination(NamedTuple):
-    """How a model does on rows it has not seen; confusion is ``(true, predicted)`` counts."""
+    """How a model does on rows it has not seen; confusion is ``(true, predicted)`` counts.
+
+    Its classes are those of ``scores.classes``.
+    """
 
     scores: Scores
     confusion: npt.NDArray[np.int64]
@@ -134,9 +152,13 @@ def examine(
 ) -> Examination:
     """Scores a model on encoded rows."""
     probabilities = model.probabilities(features)
+    predictions = probabilities.argmax(axis=1)
+    told = _told(labels, predictions, len(model.classes))
     return Examination(
         score(labels, probabilities, model.classes, majority, seed),
-        confusion_matrix(labels, probabilities.argmax(axis=1), len(model.classes)),
+        confusion_matrix(
+            np.searchsorted(told, labels), np.searchsorted(told, predictions), len(told)
+        ),
         probabilities,
         labels,
     )
@@ -176,13 +198,13 @@ def score(
 ) -> Scores:
     """All numbers of one part."""
     predictions = probabilities.argmax(axis=1)
-    confusion = confusion_matrix(labels, predictions, len(classes))
+    counts = Counts.of(labels, predictions, len(classes))
     return Scores(
         rows=len(labels),
         log_loss=negative_log_likelihood(labels, probabilities),
         accuracy=accuracy(labels, predictions),
-        balanced_accuracy=_balanced(confusion),
-        macro_f1=_macro_f1(confusion),
+        balanced_accuracy=_balanced(counts),
+        macro_f1=_macro_f1(counts),
         top_5_accuracy=float(np.mean(_in_top(5, labels, probabilities)))
         if len(classes) > 5
         else None,
@@ -190,12 +212,21 @@ def score(
         calibration_error=expected_calibration_error(labels, probabilities),
         intervals=_intervals(labels, probabilities, predictions, seed),
         baseline=majority.baseline(labels),
-        classes=tuple(_per_class(i, name, confusion) for i, name in enumerate(classes)),
+        classes=tuple(
+            _per_class(i, classes[i], counts) for i in _told(labels, predictions, len(classes))
+        ),
     )
 
 
-def _per_class(index: int, name: str, confusion: npt.NDArray[np.int64]) -> PerClass:
-    right, true, predicted = _counts(confusion)
+def _told(labels: Labels, predictions: Labels, classes: int) -> npt.NDArray[np.intp]:
+    """The classes that are told of: all, or of very many those that occur."""
+    if classes <= MOST_CLASSES:
+        return np.arange(classes)
+    return np.union1d(labels, predictions).astype(np.intp)
+
+
+def _per_class(index: int, name: str, counts: Counts) -> PerClass:
+    right, true, predicted = counts
     share = float(right[index])
     return PerClass(
         name=name,
@@ -206,23 +237,14 @@ def _per_class(index: int, name: str, confusion: npt.NDArray[np.int64]) -> PerCl
     )
 
 
-def _counts(
-    confusion: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Right, true and predicted rows of each class; leading axes are kept."""
-    right = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return right, confusion.sum(axis=-1), confusion.sum(axis=-2)
+def _balanced(counts: Counts) -> float:
+    there = counts.true > 0
+    return float(np.mean(counts.right[there] / counts.true[there]))
 
 
-def _balanced(confusion: npt.NDArray[np.int64]) -> float:
-    right, true, _ = _counts(confusion)
-    return float(np.mean(right[true > 0] / true[true > 0]))
-
-
-def _macro_f1(confusion: npt.NDArray[np.int64]) -> float:
-    right, true, predicted = _counts(confusion)
-    counted = true + predicted > 0
-    return float(np.mean(2 * right[counted] / (true + predicted)[counted]))
+def _macro_f1(counts: Counts) -> float:
+    both = counts.true + counts.predicted
+    return float(np.mean(2 * counts.right[both > 0] / both[both > 0]))
 
 
 def _in_top(k: int, labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.bool_]:
@@ -265,18 +287,19 @@ def _intervals(
         drawn["log_loss"].append(float(each[chosen].mean()))
         drawn["accuracy"].append(float(np.mean(labels[chosen] == predictions[chosen])))
         drawn["top_5_accuracy"].append(float(top[chosen].mean()))
-        if classes <= MOST_CLASSES_RESAMPLED:
-            confusion = confusion_matrix(labels[chosen], predictions[chosen], classes)
-            drawn["balanced_accuracy"].append(_balanced(confusion))
-            drawn["macro_f1"].append(_macro_f1(confusion))
+        if classes <= MOST_CLASSES:
+            counts = Counts.of(labels[chosen], predictions[chosen], classes)
+            drawn["balanced_accuracy"].append(_balanced(counts))
+            drawn["macro_f1"].append(_macro_f1(counts))
     if classes <= 5:
         del drawn["top_5_accuracy"]
     bounds = {name: np.percentile(values, [2.5, 97.5]) for name, values in drawn.items() if values}
     return {name: (float(low), float(high)) for name, (low, high) in bounds.items()}
 
 
-def write(folder: Path, examination: Examination, classes: Sequence[str], prefix: str = "") -> None:
+def write(folder: Path, examination: Examination, prefix: str = "") -> None:
     """``scores.json`` and ``confusion.csv``: rows are true classes, columns predictions."""
+    classes = [entry.name for entry in examination.scores.classes]
     text = examination.scores.model_dump_json(indent=2)
     write_file(folder / f"{prefix}scores.json", text.encode())
     out = io.StringIO()
