@@ -50,9 +50,7 @@ def evaluate(
         print(progress.scores_lines(found.scores, title))
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            classes = [entry.name for entry in found.scores.classes]
-            prefix = "" if file is None else f"{file.stem}-"
-            scores.write(out, found, classes, prefix)
+            scores.write(out, found, "" if file is None else f"{file.stem}-")
         for name, limit in limits.items():
             value = getattr(found.scores, name)
             worse = operator.gt if name in ("log_loss", "calibration_error") else operator.lt

@@ -49,7 +49,7 @@ def test_answers_are_those_of_all_rows_whatever_the_blocks(answers, block, monke
 
 def test_confusion_of_very_many_classes_is_written_as_pairs(answers, monkeypatch, tmp_path):
     labels, probabilities, predictions = answers
-    monkeypatch.setattr(metrics, "MATRIX_CLASSES", 3)
+    monkeypatch.setattr(metrics, "MOST_CLASSES", 3)
     names, majority = tuple("abcd"), metrics.Majority(tuple("abcd"), np.full(4, 0.25))
     found = metrics.judge(labels, [probabilities])
     metrics.write(
@@ -158,3 +158,22 @@ def test_ties_and_top_five():
     majority = metrics.Majority(tuple("abcdefg"), np.full(7, 1 / 7))
     found = metrics.score(metrics.judge(np.arange(7), [probabilities]), tuple("abcdefg"), majority)
     assert found.top_5_accuracy == pytest.approx(6 / 7)
+
+
+def test_of_very_many_classes_those_that_occur_are_told(answers):
+    """As if the four of them were all, but for their numbers."""
+    labels, probabilities, _ = answers
+    place = np.array([7, 10_000, 10_001, 90_000])
+    names = tuple(map(str, range(100_000)))
+    wide, shares = np.zeros((300, 100_000), np.float32), np.zeros(100_000)
+    wide[:, place], shares[place] = probabilities, 0.25
+    few = metrics.Majority(tuple(map(str, place)), np.full(4, 0.25))
+    expected = metrics.score(
+        metrics.judge(labels, [probabilities.astype(np.float32)]), few.classes, few
+    )
+    found = metrics.score(
+        metrics.judge(place[labels], [wide]), names, metrics.Majority(names, shares)
+    )
+    assert found.classes == expected.classes
+    for name in ("log_loss", "balanced_accuracy", "macro_f1", "roc_auc", "calibration_error"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-9)

@@ -35,6 +35,17 @@ Format = Literal[
 Name = str | int  # of a column: what the header calls it, or its number from 0
 
 
+class SyntheticConfig(Section):
+    """``[data.synthetic]``: rows that are made up, to try a shape: a centre a class, and noise."""
+
+    rows: Annotated[int, Field(ge=16)] = 1024
+    features: Count = 256
+    classes: Annotated[int, Field(ge=2)] = Field(
+        default=1000,
+        description="Of which one in eight rows has one of its own, as far as they go.",
+    )
+
+
 class DataConfig(Section):
     """``[data]``: where rows come from, and which column is the class."""
 
@@ -50,6 +61,9 @@ class DataConfig(Section):
     )
     name: Literal["digits", "iris", "wine", "breast_cancer", "mnist5k", "kjv"] | None = Field(
         default=None, description="Of builtin data, which arrive with an installed package."
+    )
+    synthetic: SyntheticConfig | None = Field(
+        default=None, description="Rows that are made up, in the place of a path or name."
     )
     label: Name | None = Field(
         default=None,
@@ -92,6 +106,10 @@ class DataConfig(Section):
     def _one_place(self) -> Self:
         if self.name is not None and self.path is not None:
             raise ValueError("name (builtin data) and path (files) exclude each other")
+        if self.synthetic is not None:
+            if self.name is not None or self.path is not None or self.source != "auto":
+                raise ValueError("synthetic has no source, path or name")
+            return self
         if self.source == "builtin" and self.name is None:
             raise ValueError('source "builtin" needs a name, such as name = "iris"')
         if self.name is None and self.path is None:

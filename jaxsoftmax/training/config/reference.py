@@ -23,10 +23,12 @@ from .keys import (
     RunConfig,
     Split,
     SweepConfig,
+    SyntheticConfig,
 )
 
 SECTIONS = (
     ("data", DataConfig),
+    ("data.synthetic", SyntheticConfig),
     ("columns", ColumnsConfig),
     ("split", Split),
     ("model", ModelConfig),

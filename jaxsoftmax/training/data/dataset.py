@@ -120,6 +120,7 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
         source.origin,
         roles.label,
         many=config.data.many_classes,
+        known=source.classes,
     )
     typed = _typed(tables, columned, config)
     used = _used(typed(), numbered.labels, config, source.origin)

@@ -50,9 +50,15 @@ def missing_rows(text: pa.ChunkedArray, missing_values: Sequence[str]) -> values
 
 
 def number(
-    text: pa.ChunkedArray, missing_values: Sequence[str], origin: str, name: str, *, many: bool
+    text: pa.ChunkedArray,
+    missing_values: Sequence[str],
+    origin: str,
+    name: str,
+    *,
+    many: bool,
+    known: Sequence[str] | None = None,
 ) -> Numbered:
-    """Numbers the classes: numbers by value, words by alphabet.
+    """Numbers the classes: as they are known, else numbers by value, words by alphabet.
 
     Raises:
       InputError: there are too few classes, or so many numbers that they look like a quantity.
@@ -65,7 +71,9 @@ def number(
         raise InputError(
             f"{origin}: a classifier needs at least 2 classes, '{name}' has {len(order)}"
         )
-    if not many and _quantity(order, len(text)):
+    if known is not None:
+        order = list(known)
+    elif not many and _quantity(order, len(text)):
         raise InputError(
             f"{origin}: '{name}' looks like a quantity: {len(order)} different numbers in "
             f"{len(text)} rows, and a classifier would learn each as a class of its own; "

@@ -36,9 +36,11 @@ class Source(NamedTuple):
       tables: reads it, some rows at a time.
       label: the column of the class, where the source itself knows.
       guesses: what was not said and had to be guessed, for people.
+      classes: all classes in order, where the source knows of some that no row has.
     """
 
     origin: str
     tables: Callable[[], Iterator[Table]]
     label: str | None = None
     guesses: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None

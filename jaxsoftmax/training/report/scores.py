@@ -24,7 +24,7 @@ TOP = 5
 CONFIDENT = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 MOST_DRAWS = 50_000_000  # of rows, for all resamples of the bootstrap
 HELD = 1 << 26  # probabilities that are kept for the area under the ROC curve
-MATRIX_CLASSES = 1000  # above, confusion.csv lists the pairs that occur
+MOST_CLASSES = 1000  # above, what is told of classes and pairs is of those that occur
 
 
 class Bins(NamedTuple):
@@ -183,7 +183,8 @@ class Scores(Section):
     other scores 200 to 1000 resamples of the rows (percentile bootstrap). A balanced accuracy and a
     macro-F1 are means over the classes that have rows; the area under the ROC curve is that of each
     class against the rest, meant over those that have rows and are not all, and null where
-    rows × classes are more than 64 million.
+    rows × classes are more than 64 million. Of more than 1000 classes those are told that have rows
+    or are predicted.
     """
 
     rows: int
@@ -254,7 +255,11 @@ def score(answers: Answers, classes: Sequence[str], majority: Majority, seed: in
         calibration_error=expected_calibration_error(right, answers.confidence),
         intervals=_intervals(answers, len(classes), seed),
         baseline=majority.baseline(labels),
-        classes=tuple(_per_class(name, *of) for name, *of in zip(classes, *tally, strict=True)),
+        classes=tuple(
+            _per_class(name, *of)
+            for name, *of in zip(classes, *tally, strict=True)
+            if len(classes) <= MOST_CLASSES or of[1] or of[2]
+        ),
     )
 
 
@@ -325,14 +330,14 @@ def _intervals(answers: Answers, classes: int, seed: int) -> dict[str, tuple[flo
 def write(folder: Path, examination: Examination, classes: Sequence[str], prefix: str = "") -> None:
     """``scores.json`` and ``confusion.csv``: rows are true classes, columns predictions.
 
-    Of more than `MATRIX_CLASSES` classes it has a line for each pair that occurs.
+    Of more than `MOST_CLASSES` classes it has a line for each pair that occurs.
     """
     text = examination.scores.model_dump_json(indent=2)
     write_file(folder / f"{prefix}scores.json", text.encode())
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     labels, predictions = examination.answers.labels, examination.answers.predictions
-    if len(classes) > MATRIX_CLASSES:
+    if len(classes) > MOST_CLASSES:
         writer.writerow(["true", "predicted", "rows"])
         pairs = confused_pairs(labels, predictions)
         writer.writerows([classes[true], classes[said], rows] for true, said, rows in pairs)

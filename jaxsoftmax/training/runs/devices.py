@@ -55,14 +55,11 @@ class Devices(NamedTuple):
         if self.mesh is None:
             return jax.device_put(part((slice(None),) * (axis + 1)))
         shape = (*array.shape[:axis], self.rows, *array.shape[axis + 1 :])
-        return jax.make_array_from_callback(shape, self._layout(shape), part)
+        return jax.make_array_from_callback(shape, self.layout(shape), part)
 
     def gather(self, tree: Any) -> Any:
         """The same values in NumPy, whole, in every process."""
-        if self.mesh is not None:
-            everywhere = NamedSharding(self.mesh, P())
-            tree = jax.jit(lambda leaves: leaves, out_shardings=everywhere)(tree)
-        return jax.tree.map(np.asarray, tree)
+        return jax.tree.map(self._gather, tree)
 
     def context(self) -> contextlib.AbstractContextManager[Any]:
         """Programs are compiled for the mesh inside."""
@@ -71,12 +68,20 @@ class Devices(NamedTuple):
     def _place(self, leaf: Any) -> Any:
         if self.mesh is None:
             return leaf if isinstance(leaf, jax.Array) else jax.device_put(leaf)
-        layout = self._layout(np.shape(leaf))
+        layout = self.layout(np.shape(leaf))
         if isinstance(leaf, jax.Array):
             return jax.device_put(leaf, layout)
         return jax.make_array_from_callback(leaf.shape, layout, lambda part: leaf[part])
 
-    def _layout(self, shape: tuple[int, ...]) -> NamedSharding:
+    def _gather(self, leaf: Any) -> Any:
+        """Of several processes: one array at a time is whole on each device, for a moment."""
+        if self.mesh is not None and not leaf.is_fully_addressable:
+            everywhere = NamedSharding(self.mesh, P())
+            leaf = jax.jit(lambda array: array, out_shardings=everywhere)(leaf)
+        return np.asarray(leaf)
+
+    def layout(self, shape: tuple[int, ...]) -> NamedSharding:
+        """How an array of this shape lies on the mesh."""
         assert self.mesh is not None
         axes = {self.rows: ROWS, self.classes: CLASSES}
         # Only the first dimension of a length can lie along an axis of the mesh.

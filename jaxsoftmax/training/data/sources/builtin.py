@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from jaxsoftmax.training.config.keys import SyntheticConfig
 from jaxsoftmax.training.data.table import Source, Table
 from jaxsoftmax.training.errors import InputError
 
 LABEL = "class"
+ROWS_OF_A_CLASS = 8  # of made-up rows, so that each part has some
 
 
 def read(name: str) -> Source:
@@ -29,6 +31,24 @@ def read(name: str) -> Source:
                 yield Table(_scikit_learn(name), name)
 
     return Source(name, tables, LABEL)
+
+
+def synthetic(shape: SyntheticConfig) -> Source:
+    """Made-up rows, the same each time; few of very many classes have any."""
+    there = min(shape.classes, max(2, shape.rows // ROWS_OF_A_CLASS))
+
+    def tables():  # type: ignore[no-untyped-def]
+        random = np.random.default_rng(0)
+        centres = random.normal(size=(there, shape.features))
+        number = np.arange(shape.rows) % there
+        rows = centres[number] + random.normal(size=(shape.rows, shape.features))
+        flat = pa.array(rows.astype(np.float32).ravel())
+        vectors = pa.FixedSizeListArray.from_arrays(flat, shape.features)
+        labels = number * (shape.classes // there)
+        yield Table(pa.table({"x": vectors, LABEL: labels}), "synthetic")
+
+    classes = tuple(map(str, range(shape.classes)))
+    return Source("synthetic", tables, LABEL, classes=classes)
 
 
 def _scikit_learn(name: str) -> pa.Table:

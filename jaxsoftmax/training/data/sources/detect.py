@@ -81,6 +81,8 @@ def open_source(data: DataConfig, paths: Sequence[str] | None = None) -> Source:
     Raises:
       InputError: there is no such file, or it is of a kind that is not read.
     """
+    if paths is None and data.synthetic is not None:
+        return builtin.synthetic(data.synthetic)
     if paths is None and data.name is not None:
         return builtin.read(data.name)
     files = expand(paths or data.paths)
