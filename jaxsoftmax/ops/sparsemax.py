@@ -118,7 +118,8 @@ def sparsemax_loss(
 @custom_rules
 def sparsemax_of(x: Array, *, classes: Here) -> Array:
     """p of canonical logits."""
-    z = shifted(xla.stored(x), classes.max(x))
+    x = xla.stored(x)
+    z = shifted(x, classes.max(x))
     tau = _threshold(z, classes)
     return jnp.where(z <= tau, jnp.zeros_like(z), z - tau).astype(x.dtype)  # NaN stays NaN
 

@@ -38,7 +38,13 @@ def sums_products_slowly() -> bool:
 
 def stored(x: Array) -> Array:
     """`x`, on CPU computed once and written out; elsewhere as XLA likes."""
-    (x,) = _stored_p.bind(x)
+    (x,) = _stored_p.bind(x, everywhere=False)
+    return x
+
+
+def unfolded(x: Array) -> Array:
+    """A constant that XLA does not compute with while compiling, for which it takes seconds."""
+    (x,) = _stored_p.bind(x, everywhere=True)
     return x
 
 
@@ -79,14 +85,16 @@ def another(x: Array) -> Array:
 
 _stored_p = jax.extend.core.Primitive("stored")
 _stored_p.multiple_results = True
-_stored_p.def_impl(lambda x: [x])
-_stored_p.def_abstract_eval(lambda x: [x])
-ad.deflinear2(_stored_p, lambda bars, x: [ad.instantiate_zeros(bars[0])])
-batching.primitive_batchers[_stored_p] = lambda xs, dims: (_stored_p.bind(*xs), dims)
-mlir.register_lowering(_stored_p, lambda context, x: [x])
+_stored_p.def_impl(lambda x, everywhere: [x])
+_stored_p.def_abstract_eval(lambda x, everywhere: [x])
+ad.deflinear2(_stored_p, lambda bars, x, everywhere: [ad.instantiate_zeros(bars[0])])
+batching.primitive_batchers[_stored_p] = lambda xs, dims, **how: (_stored_p.bind(*xs, **how), dims)
+_barrier = mlir.lower_fun(lambda x, everywhere: [lax.optimization_barrier(x)])
 mlir.register_lowering(
-    _stored_p, mlir.lower_fun(lambda x: [lax.optimization_barrier(x)]), platform="cpu"
+    _stored_p,
+    lambda context, x, everywhere: _barrier(context, x, everywhere=True) if everywhere else [x],
 )
+mlir.register_lowering(_stored_p, _barrier, platform="cpu")
 
 
 def _at_most_batch(operands: Any, dims: Any) -> Any:
