@@ -1,6 +1,7 @@
 """Compiled with what comes before: no row turns NaN, and a poisoned row stays alone."""
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -111,3 +112,40 @@ def test_ignored_poison_leaves_every_gradient_bit_identical(reduction: Any) -> N
             bad = f.copy()
             bad[row] = poison
             jax.tree.map(np.testing.assert_array_equal, run(bad, labels), clean)
+
+
+# ------------------------------------------------------------------------------------------------
+# Constants
+# ------------------------------------------------------------------------------------------------
+
+Z = np.linspace(-3, 3, 8 * 40, dtype=np.float32).reshape(8, 40)
+MASK = jnp.asarray(np.arange(8 * 40).reshape(8, 40) % 7 > 0)
+MASKED: dict[str, Callable[..., Any]] = {
+    "softmax": jaxsoftmax.softmax,
+    "labels": functools.partial(
+        jaxsoftmax.softmax_cross_entropy_with_integer_labels,
+        labels=jnp.zeros(8, int),
+        label_smoothing=0.1,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_a_constant_is_not_computed_with_while_compiling(name: str) -> None:
+    """XLA takes seconds for the sums of a large one; what is left to do says if it has done it."""
+
+    def gradient(x: Any, where: Any) -> Any:
+        return jax.value_and_grad(lambda x: jnp.sum(MASKED[name](x, where=where)))(x)
+
+    def sums(program: Any) -> int:
+        text: str = program.compile().as_text()
+        return len(re.findall(r" reduce(?:-window)?\(", text))
+
+    argument = sums(jax.jit(gradient).lower(Z, MASK))
+    assert sums(jax.jit(lambda x: gradient(x, MASK)).lower(Z)) == argument
+
+
+def test_of_a_constant_alone_nothing_is_computed_while_compiling() -> None:
+    for f in (jaxsoftmax.softmax, jaxsoftmax.log_softmax, jaxsoftmax.sparsemax):
+        text = jax.jit(functools.partial(f, jnp.asarray(Z))).lower().compile().as_text()
+        assert " reduce(" in text

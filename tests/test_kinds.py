@@ -17,12 +17,17 @@ from jaxsoftmax import (
     cross_entropy,
     linear_softmax_cross_entropy,
     linear_softmax_kl_divergence,
+    log_softmax,
     logsumexp,
     softmax,
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
+    softmax_entropy,
     softmax_jacobian,
+    sparsemax,
+    sparsemax_loss,
 )
+from jaxsoftmax.testing.rules.compile import jit as quick_jit
 
 NAN, INF = float("nan"), float("inf")
 RNG = np.random.default_rng(7)
@@ -246,6 +251,49 @@ def test_large_logits_with_weights_are_the_same_under_jit() -> None:
 
 def test_the_sign_of_nan_is_nan() -> None:
     assert np.isnan(logsumexp(array(NAN, 1), return_sign=True)[1])
+
+
+# ------------------------------------------------------------------------------------------------
+# A row of -inf that the caller selects away
+# ------------------------------------------------------------------------------------------------
+
+LABELS, TARGETS = jnp.asarray([1, 0, 2]), jnp.full((3, 1), 0.25)
+GUARDED: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "log_softmax": log_softmax,
+    "logsumexp": lambda x: logsumexp(x, -1),
+    "logsumexp, b": lambda x: logsumexp(x, -1, jnp.full_like(x, 2.0)),
+    "softmax_entropy": softmax_entropy,
+    "sparsemax": sparsemax,
+    "sparsemax_loss": lambda x: sparsemax_loss(x, LABELS),
+    "labels": lambda x: labels_loss(x, LABELS, label_smoothing=0.1, z_loss=0.1),
+    "targets": lambda x: softmax_cross_entropy(x, jnp.broadcast_to(TARGETS, x.shape), z_loss=0.1),
+}
+
+
+@pytest.mark.parametrize("classes", [4, 40])
+@pytest.mark.parametrize("op", GUARDED)
+def test_a_row_of_minus_infinity_that_is_selected_away_has_no_gradient(
+    op: str, classes: int
+) -> None:
+    """In reverse, and forward over it; the limit is softmax, which would pay for asking."""
+    good = jnp.asarray([True, False, True])
+
+    def total(x: Any) -> Any:
+        value = GUARDED[op](x)
+        chosen = good.reshape(-1, *[1] * (value.ndim - 1))
+        return jnp.sum(jnp.where(chosen, value, 0) ** 2)
+
+    def derivatives(x: Any, v: Any) -> Any:
+        return jax.jvp(jax.grad(total), (x,), (v,))
+
+    run = quick_jit(derivatives)
+    random = np.random.default_rng(11)
+    x, v = random.normal(0, 0.3, (2, 3, classes)).astype(np.float32)
+    guarded = np.where(good[:, None], x, -INF).astype(np.float32)
+    for ours, right in zip(run(guarded, v), run(x, v), strict=True):
+        np.testing.assert_array_equal(ours, right)
+        assert np.any(right[0])
+        assert not np.any(right[1])
 
 
 # ------------------------------------------------------------------------------------------------

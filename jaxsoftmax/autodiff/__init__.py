@@ -2,4 +2,5 @@
 
 from .gradients import differentiates_as as differentiates_as
 from .gradients import scaled as scaled
+from .gradients import times as times
 from .rules import custom_rules as custom_rules

@@ -48,31 +48,46 @@ def scaled(g: Array, b: Array) -> Array:
 
 @jax.custom_jvp
 def _scaled(g: Array, b: Array) -> Array:
-    return jnp.where(b == 0, jnp.zeros((), b.dtype), g * b)
+    return jnp.where(b == 0, jnp.zeros((), g.dtype), g) * b
 
 
-def _scaled_jvp(factors: Any, dots: Any) -> tuple[Array, Any]:
+def times(a: Array, b: Array) -> Array:
+    """a b of finite factors; where one is 0 nothing is asked of the other.
+
+    Its derivative is that of the product, but 0 where the factor beside it is, even if what is
+    asked for there is infinite.
+    """
+    out: Array = _times(a, b)
+    return out
+
+
+@jax.custom_jvp
+def _times(a: Array, b: Array) -> Array:
+    return a * b
+
+
+def _jvp(product: Any, of_second: Any, factors: Any, dots: Any) -> tuple[Array, Any]:
+    """Of a product, where `of_second` is what the first factor makes of a tangent of the second."""
     moves = tuple(moving(dot) for dot in dots)
+
+    def fun(factors: Any, dots: Any) -> list[Array]:
+        (a, b), given = factors, iter(dots)
+        terms = [_scaled(next(given), b)] if moves[0] else []
+        terms += [of_second(a, next(given))] if moves[1] else []
+        return [functools.reduce(jnp.add, terms)]
+
+    def transpose(factors: Any, bars: Any) -> list[Array]:
+        (a, b), (bar,) = factors, bars
+        first = [_sum_to(a.shape, _scaled(bar, b))] if moves[0] else []
+        return first + ([_sum_to(b.shape, of_second(a, bar))] if moves[1] else [])
+
     given = [dot for dot, moves_too in zip(dots, moves, strict=True) if moves_too]
-    fun, transpose = (functools.partial(of, moves=moves) for of in (_scaled_dot, _scaled_bars))
-    out = _scaled(*factors)
+    out = product(*factors)
     return out, linear(fun, transpose, list(factors), given)[0] if given else jnp.zeros_like(out)
 
 
-def _scaled_dot(factors: Any, dots: Any, *, moves: tuple[bool, ...]) -> list[Array]:
-    (g, b), given = factors, iter(dots)
-    terms = [_scaled(next(given), b)] if moves[0] else []
-    terms += [_scaled(g, next(given))] if moves[1] else []
-    return [functools.reduce(jnp.add, terms)]
-
-
-def _scaled_bars(factors: Any, bars: Any, *, moves: tuple[bool, ...]) -> list[Array]:
-    (g, b), (bar,) = factors, bars
-    both = _sum_to(g.shape, _scaled(bar, b)), _sum_to(b.shape, _scaled(g, bar))
-    return [x for x, moves_too in zip(both, moves, strict=True) if moves_too]
-
-
-_scaled.defjvp(_scaled_jvp, symbolic_zeros=True)
+_scaled.defjvp(functools.partial(_jvp, _scaled, _scaled), symbolic_zeros=True)
+_times.defjvp(functools.partial(_jvp, _times, lambda a, dot: _scaled(dot, a)), symbolic_zeros=True)
 
 
 def _sum_to(shape: tuple[Any, ...], x: Array) -> Array:

@@ -213,8 +213,9 @@ def cross_entropy(
         y = arguments.integer_labels(name, labels, q, axes, what="probs")
         y = jnp.expand_dims(y, here.axis)
         q, mask, rows = _merged(axes, wide(q), mask, rows)
-        valid = (y >= 0) & (y < q.shape[here.axis])
-        t = is_class(y, q, here.axis).astype(q.dtype) + nan_where(~valid, q.dtype)
+        missing = (y < 0) | (y >= q.shape[here.axis])
+        missing = missing if rows is None else missing & rows
+        t = is_class(y, q, here.axis).astype(q.dtype) + nan_where(missing, q.dtype)
     else:
         t = arguments.distribution_labels(name, labels, q, what="probs")
         q, t, mask, rows = _merged(axes, wide(q), t, mask, rows)

@@ -35,7 +35,7 @@ from jaxsoftmax.autodiff import custom_rules, differentiates_as
 from .devices.classes import Classes
 from .probabilities import Kept, plain_logsumexp, probabilities
 from .row import xla
-from .row.exponentials import exponentials, largest_exponential, zero_where
+from .row.exponentials import exponentials, is_impossible, largest_exponential, zero_where
 from .softmax import jacobian_product
 
 
@@ -92,7 +92,7 @@ class _Two(NamedTuple):
 
 def _in_neither(x_other: Array, x: Array) -> Array:
     """Where both rule a class out."""
-    return (x == -jnp.inf) & (x_other == -jnp.inf)
+    return is_impossible(x) & is_impossible(x_other)
 
 
 def _difference(x_other: Array, x: Array) -> Array:

@@ -55,19 +55,28 @@ def label_loss(
 ) -> Array:
     """L of every row, in float32 or wider, the class axis kept with length 1."""
     x, target = xla.stored(x), Target(label, beta, alpha, keep)
-    m, x_y = classes.max_and_label(x, label)
+    m, x_y = _max_and_label(x, target, classes)
     (r,) = classes.whole(rows.exponentials_without(x, m, classes.own(label, x), classes.axis))
     row = _row(x, m, x_y, r, target, classes)
     return _loss(x, target, row, classes, z_loss)
 
 
+def _max_and_label(x: Array, target: Target, classes: Classes) -> tuple[Array, Array]:
+    """m and x_y, 0 in rows that do not count: these may be NaN, or -inf throughout."""
+    m, x_y = (
+        zero_where_dropped(value, target.keep) for value in classes.max_and_label(x, target.label)
+    )
+    return m, x_y
+
+
 def _row(x: Array, m: Array, x_y: Array, r: Array, target: Target, classes: Classes) -> LabelRow:
-    """What the row is made of; what does not count may be NaN, and must not be seen again."""
-    m, x_y, r = (zero_where_dropped(value, target.keep) for value in (m, x_y, r))
+    """What the row is made of; a label of a row that does not count may be any number."""
     is_class = (target.label >= 0) & (
         target.label <= last_class(classes.number(x), target.label.dtype)
     )
-    return label_row(m, r, x_y, is_class)
+    if target.keep is not None:
+        is_class = is_class | ~target.keep
+    return label_row(m, zero_where_dropped(r, target.keep), x_y, is_class)
 
 
 def _loss(x: Array, target: Target, row: LabelRow, classes: Classes, z_loss: float) -> Array:
@@ -126,7 +135,7 @@ def _loss_and_gradient(
 ) -> tuple[Array, Array, Array, Array]:
     """L and g, from one set of exponentials; m and p / exp(x - M)."""
     x, target = xla.stored(x), Target(label, beta, alpha, keep)
-    m, x_y = classes.max_and_label(x, label)
+    m, x_y = _max_and_label(x, target, classes)
     is_label = is_class(classes.own(label, x), x, classes.axis)
 
     # r = S - e_y, what is left of the loss when the prediction is confident. The label is left out

@@ -34,6 +34,7 @@ from .row.exponentials import (
     exponentials,
     finite,
     is_class,
+    is_impossible,
     largest_exponential,
     pick,
     zero_where,
@@ -216,7 +217,7 @@ def _sum(x: Array, axis: int = 1) -> Array:
 
 def _far(x: Array, m: Array) -> Array:
     """m - x, and 0 at an impossible class, where p = 0 makes nothing of it in the value alone."""
-    return zero_where(x == -jnp.inf, m - xla.at_most(x, m))
+    return zero_where(is_impossible(x), m - xla.at_most(x, m))
 
 
 def _of_entropy_textbook(

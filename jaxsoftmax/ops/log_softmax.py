@@ -19,14 +19,14 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxsoftmax.autodiff import custom_rules, differentiates_as
+from jaxsoftmax.autodiff import custom_rules, differentiates_as, scaled
 
 from .call import arguments, one_program
 from .call.axes import Axis, axes, merge, merged_axis, split
 from .devices.classes import Classes, Here
 from .probabilities import Kept, mean, probabilities
 from .row import NO_TANGENT, Row, xla
-from .row.exponentials import is_class, shifted, wide
+from .row.exponentials import is_class, shifted, wide, zero_where
 
 
 @one_program("axis")
@@ -104,7 +104,7 @@ def _vjp(saved: _Saved, bar: Any, *, classes: Classes) -> tuple[Array]:
 
 
 def _textbook(p: Array, v: Array, main: Array, others: Array, *, classes: Classes) -> Array:
-    return v - p * classes.sums(v)[0]
+    return v - scaled(p, classes.sums(v)[0])
 
 
 @differentiates_as(_textbook)
@@ -116,7 +116,10 @@ def _transposed(p: Array, v: Array, main: Array, others: Array, *, classes: Clas
     """
     v_k, v_others = classes.split(v, main)
     at_main = others * v_k - (1 - others) * v_others
-    return jnp.where(is_class(main, v, classes.axis), at_main, v - p * (v_k + v_others))
+    # Where nothing is asked for p may be NaN: of a row of -inf that the caller selects away.
+    mass = v_k + v_others
+    elsewhere = v - zero_where(mass == 0, p * mass)
+    return jnp.where(is_class(main, v, classes.axis), at_main, elsewhere)
 
 
 log_softmax_of.defrules(_fwd, _jvp, _vjp)

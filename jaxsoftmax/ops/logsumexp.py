@@ -32,7 +32,7 @@ from .call.axes import Axis, axes, merge, merged_axis
 from .devices.classes import Here
 from .probabilities import Kept, mean, probabilities
 from .row import xla
-from .row.exponentials import finite, largest_number, row_max, shift, wide
+from .row.exponentials import finite, is_impossible, largest_number, row_max, shift, wide
 from .row.label import nan_where
 
 
@@ -125,7 +125,7 @@ def logsumexp(
         s = logsumexp_of(merge(a, class_axes), classes=here)[0].reshape(kept_shape)
         if alive is not None:
             s = jnp.where(alive, s, jnp.full_like(s, -jnp.inf))
-        sign = jnp.where(s == -jnp.inf, jnp.zeros_like(s), jnp.ones_like(s))
+        sign = jnp.where(is_impossible(s), jnp.zeros_like(s), jnp.ones_like(s))
     else:
         if mask is not None:
             weights = jnp.where(mask, weights, jnp.zeros_like(weights))
@@ -200,9 +200,9 @@ def _weighted(a: Array, b: Array, *, axis: int) -> tuple[Array, Array, Array]:
     """s, the sign of Σ b∘e, and m."""
     a = xla.stored(a)
     # An exponent of weight 0 is absent; one that is not, but -inf throughout, leaves log 0.
-    present = jnp.where(b != 0, a, jnp.asarray(-jnp.inf, a.dtype))
+    present = jnp.where(b != 0, a, -largest_number(a))
     m = row_max(present, axis)
-    m = jnp.where(jnp.isinf(m), jnp.zeros_like(m), m)
+    m = jnp.where(jnp.abs(m) > largest_number(m), jnp.zeros_like(m), m)
     total = _total(_Weighted(a, b, m), axis)[1]
     s = shift(m, row.ROOM) + jnp.log(jnp.abs(total))
     return s.astype(a.dtype), jnp.sign(total).astype(a.dtype), m

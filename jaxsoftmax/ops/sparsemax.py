@@ -118,7 +118,8 @@ def sparsemax_loss(
 @custom_rules
 def sparsemax_of(x: Array, *, classes: Here) -> Array:
     """p of canonical logits."""
-    z = shifted(xla.stored(x), classes.max(x))
+    x = xla.stored(x)
+    z = shifted(x, classes.max(x))
     tau = _threshold(z, classes)
     return jnp.where(z <= tau, jnp.zeros_like(z), z - tau).astype(x.dtype)  # NaN stays NaN
 
@@ -146,12 +147,13 @@ def _fwd(x: Array, *, classes: Here) -> tuple[Array, Array]:
 
 
 def _jacobian_product(p: Array, v: Array, classes: Here) -> Array:
-    """J v: v less its mean over the support, there; NaN in rows of NaN."""
+    """J v: v less its mean over the support, there; NaN in rows of NaN, if v is not 0."""
     outside = p <= 0
     ones = zero_where(outside, jnp.ones_like(wide(p)))
     total, size = classes.sums(zero_where(outside, wide(v)), ones)
     centred = zero_where(outside, wide(v) - total / jnp.maximum(size, jnp.ones_like(size)))
-    return (centred + zero_where(p == p, wide(p))).astype(v.dtype)
+    asked = jnp.any(v != 0, classes.axis, keepdims=True)
+    return (centred + zero_where((p == p) | ~asked, wide(p))).astype(v.dtype)
 
 
 def _jvp(p: Array, x_dot: Array, *, classes: Here) -> Array:
@@ -176,7 +178,8 @@ def _loss_and_gradient(
 ) -> tuple[Array, Array]:
     x = zero_where_dropped(x, keep)
     p = sparsemax_of(x, classes=classes)
-    nothing = nan_where(~exists(y, x, classes.axis), p.dtype)
+    missing = ~exists(y, x, classes.axis)
+    nothing = nan_where(missing if keep is None else missing & keep, p.dtype)
     g = _less_label(p, is_class(y, x, classes.axis), classes=classes) + nothing
     m, x_y = classes.max_and_label(x, y)
     below = (m - x_y) - classes.max(p)  # τ - x_y, as τ = m - max p

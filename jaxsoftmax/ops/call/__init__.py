@@ -12,7 +12,10 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from jaxsoftmax.ops.row import xla
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,7 +42,8 @@ def one_program(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 return function(*args, **options)  # Python says what is wrong
             given.update(options)
             try:
-                out: R = compiled(**{name: prepared(name, value) for name, value in given.items()})
+                ready = {name: prepared(name, value) for name, value in given.items()}
+                out: R = compiled(**_unfolded(ready))
             except (_NotCompiledError, TypeError, ValueError):
                 pass  # `function` says what is wrong, in one sentence and without JAX's frames
             else:
@@ -53,6 +57,18 @@ def one_program(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 class _NotCompiledError(Exception):
     """An argument that `function` must see as it is."""
+
+
+def _unfolded(given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments, of which those that are constants beside what is traced stay as they are."""
+    if not any(isinstance(value, jax.core.Tracer) for value in given.values()):
+        return given
+    return {name: _constant(value) for name, value in given.items()}
+
+
+def _constant(value: Any) -> Any:
+    is_array = isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, jax.core.Tracer)
+    return xla.unfolded(jnp.asarray(value)) if is_array and value.size > 1 else value
 
 
 def _option(value: Any) -> Any:

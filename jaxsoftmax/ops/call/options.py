@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxsoftmax.autodiff import times
 from jaxsoftmax.ops.devices.classes import Classes, Spread
 from jaxsoftmax.ops.devices.mesh import placed_like
-from jaxsoftmax.ops.row.exponentials import is_placed, wide
+from jaxsoftmax.ops.row.exponentials import is_impossible, is_placed, wide
 from jaxsoftmax.ops.row.label import Target
 
 from . import arguments
@@ -75,7 +76,7 @@ class Options(NamedTuple):
             keep = jnp.asarray(1 - self.label_smoothing, t.dtype)
             t = keep * t + self.uniform(t, mask, classes, count)
         if weights is not None:  # whose gradient is a sum of t, which may be NaN where masked
-            t = admissible(t, mask) * weights.astype(t.dtype)
+            t = times(admissible(t, mask), weights.astype(t.dtype))
         return admissible(t, mask)
 
     def target(
@@ -106,7 +107,7 @@ class Options(NamedTuple):
         if weights is not None:
             w = weights.astype(x.dtype)
             at_label = _of_labels(w.ravel(), y, classes)
-            beta = at_label if beta is None else beta * at_label
+            beta = at_label if beta is None else times(beta, at_label)
             alpha = None if alpha is None else admissible(alpha * w, mask)
         beta = None if beta is None else jnp.broadcast_to(beta, y.shape)
         alpha = None if alpha is None else jnp.broadcast_to(alpha, x.shape)
@@ -142,7 +143,7 @@ def counted(y: Array, ignore_index: int | None, *keep: Array | None) -> Array | 
 def _softcap(x: Array, cap: float) -> Array:
     """cap tanh(x / cap); an impossible class, x = -inf, stays impossible."""
     bounded = jnp.asarray(cap, x.dtype) * jnp.tanh(x / jnp.asarray(cap, x.dtype))
-    return jnp.where(x == -jnp.inf, x, bounded)
+    return jnp.where(is_impossible(x), x, bounded)
 
 
 def _of_labels(w: Array, y: Array, classes: Classes) -> Array:

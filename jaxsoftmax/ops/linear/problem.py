@@ -17,6 +17,7 @@ from jaxsoftmax.ops.call import arguments
 from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Here, Names, Spread
 from jaxsoftmax.ops.devices.mesh import CLASSES, ROWS
+from jaxsoftmax.ops.row.exponentials import is_impossible
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -131,7 +132,7 @@ class OfLogits:
         if shared.temperature is None:
             return x
         # Of an impossible class nothing is asked, not even by the temperature.
-        impossible = x == -jnp.inf
+        impossible = is_impossible(x)
         possible = jnp.where(impossible, jnp.zeros_like(x), x)
         return jnp.where(impossible, x, possible / shared.temperature.astype(x.dtype))
 

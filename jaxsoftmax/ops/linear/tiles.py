@@ -38,6 +38,7 @@ from jaxsoftmax.ops.row.exponentials import (
     shifted,
     weighted,
     without_class,
+    zero_where_dropped,
 )
 from jaxsoftmax.ops.row.label import label_row, weighted_nll
 
@@ -214,9 +215,13 @@ class _Block:
     def row(self, of: _Statistics) -> _Row:
         """As in `label_loss`."""
         options, keep, dtype = self.options, self.rows.keep, self.settings.dtype
-        one, y, m = jnp.ones((), dtype), self.labels, of.m
+        one, y = jnp.ones((), dtype), self.labels
         valid = (y >= 0) & (y < self.classes)
-        label = label_row(m, of.r * largest_exponential(m), of.x_y, valid)
+        m, r, x_y = of.m, of.r, of.x_y
+        if keep is not None:
+            m, r, x_y = (zero_where_dropped(value, keep[:, None]) for value in (m, r, x_y))
+            valid = valid | ~keep[:, None]
+        label = label_row(m, r * largest_exponential(m), x_y, valid)
         beta: Any = one - options.label_smoothing
         if self.shared.class_weights is not None:
             beta = beta * jnp.take(self.shared.class_weights[0].astype(dtype), y, mode="clip")

@@ -8,10 +8,14 @@ classes on several devices, or a number of classes that is a symbol, take the pl
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxsoftmax.autodiff.varying import varying, varying_axes
 
 from . import cpu, plain, xla
 from .exponentials import ROOM as ROOM
@@ -38,7 +42,8 @@ def statistics(x: Array, m: Array, axis: int) -> Row:
 
 def likeliest(x: Array, m: Array, axis: int) -> tuple[Array, Array, Array]:
     """The likeliest class k (of the likeliest block), e_k, and Σ of the other exponentials."""
-    k, e_k, others = _sums("likeliest", x, m, axis=axis, room=ROOM)
+    dtypes = jnp.int32, m.dtype, m.dtype
+    k, e_k, others = _sums("likeliest", x, m, axis=axis, dtypes=dtypes, room=ROOM)
     return k, e_k, others
 
 
@@ -55,26 +60,24 @@ def of_likeliest(m: Array, k: Array, e_k: Array, others: Array) -> Row:
 
 def total(x: Array, m: Array, axis: int, room: float = ROOM) -> Array:
     """Σ exp(x - M); a single sum is quick at any length, and needs no care on CPU."""
-    forms = (functools.partial(form.total, axis=axis, room=room) for form in (cpu, plain))
-    sums: Array = xla.by_platform(*forms, x, m)
-    return sums
+    return _sums("total", x, m, axis=axis, dtypes=(m.dtype,), room=room)[0]
 
 
 def exact_total(x: Array, m: Array, axis: int, room: float) -> Array:
     """The same, to the last bits in rows with a likely class too."""
     if (static_size(x, axis) or SHORT + 1) <= SHORT:
         return total(x, m, axis, room)
-    return _sums("exact_total", x, m, axis=axis, room=room)
+    return _sums("exact_total", x, m, axis=axis, dtypes=(m.dtype,), room=room)[0]
 
 
 def sum_without(v: Array, k: Array, axis: int) -> Array:
     """Σ v over all classes but k."""
-    return _sums("sum_without", v, k, axis=axis)
+    return _sums("sum_without", v, k, axis=axis, dtypes=(v.dtype,))[0]
 
 
 def exponentials_without(x: Array, m: Array, k: Array, axis: int) -> Array:
     """Σ exp(x - M) over all classes but k, where nothing else needs the exponentials."""
-    return _sums("exponentials_without", x, m, k, axis=axis)
+    return _sums("exponentials_without", x, m, k, axis=axis, dtypes=(m.dtype,))[0]
 
 
 def cross_entropy(t: Array, x: Array, m: Array, excess: Array, axis: int, *, ask: bool) -> Array:
@@ -83,17 +86,18 @@ def cross_entropy(t: Array, x: Array, m: Array, excess: Array, axis: int, *, ask
     With `ask` it is asked once, for all rows, whether one has such a class; where they are to be
     expected, or rows are on several devices, that does not pay.
     """
-    return _sums("cross_entropy", t, x, m, excess, axis=axis, ask=ask)
+    return _sums("cross_entropy", t, x, m, excess, axis=axis, dtypes=(m.dtype,), ask=ask)[0]
 
 
-def _sums(name: str, x: Array, *args: Array, axis: int, **options: Any) -> Array:
-    """The function `name` of `cpu` or `plain`."""
+def _sums(name: str, *args: Array, axis: int, dtypes: Sequence[Any], **options: Any) -> list[Array]:
+    """The function `name` of `cpu` or `plain`, whose results are of these dtypes."""
     on_cpu, plainly = (
         functools.partial(getattr(form, name), axis=axis, **options) for form in (cpu, plain)
     )
-    is_short = (static_size(x, axis) or 0) <= SHORT
-    if is_short or has_no_index(x, axis) or any(is_sharded(v, axis) for v in (x, *args)):
-        plain_sums: Array = plainly(x, *args)
-        return plain_sums
-    sums: Array = xla.by_platform(on_cpu, plainly, x, *args)
-    return sums
+    is_short = name != "total" and (static_size(args[0], axis) or 0) <= SHORT
+    if is_short or has_no_index(args[0], axis) or any(is_sharded(v, axis) for v in args):
+        return jax.tree.leaves(plainly(*args))
+    args = tuple(varying(list(args), varying_axes(args)))
+    row = jax.typeof(args[-1])  # one number for each row
+    results = [row.update(dtype=jnp.dtype(dtype)) for dtype in dtypes]
+    return xla.by_platform(on_cpu, plainly, *args, results=results)

@@ -42,16 +42,22 @@ def wide(x: Array) -> Array:
     return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
+def peak(x: Array, axis: int) -> Array:
+    """max x, the class axis kept with length 1; -inf where there is no class."""
+    return lax.expand_dims(lax.reduce_max(x, (axis,)), (axis,))
+
+
 def row_max(x: Array, axis: int) -> Array:
-    """max x in float32 or wider, -inf where there is no class."""
-    return wide(jnp.max(x, axis, keepdims=True, initial=-jnp.inf))
+    """max x in float32 or wider."""
+    return wide(peak(x, axis))
 
 
 def shift(largest: Array, room: float) -> Array:
     """The shift M; arithmetic only, which XLA:CPU makes part of a kernel."""
     zero = jnp.zeros_like(largest)
-    above = jnp.maximum(largest - room, zero)
-    far = jnp.minimum(2 * largest - 2.0**16, largest)  # where there may be no number near m - room
+    above, positive = jnp.maximum(largest - room, zero), jnp.maximum(largest, zero)
+    # Where there may be no number near m - room it is m; nothing overflows on the way.
+    far = positive + jnp.minimum(positive - 2.0**16, zero)
     return jnp.minimum(jnp.ceil(largest), zero) + jnp.maximum(above, far)
 
 
@@ -98,8 +104,14 @@ def _is_short(x: Array, m: Array) -> bool:
 
 def largest_number(like: Array, share: float = 1.0) -> Array:
     """The largest finite number of a dtype, or a share of it."""
-    limit: float = np.finfo(like.dtype).max
+    limit = float(jnp.finfo(like.dtype).max)
     return jnp.asarray(share * limit, like.dtype)
+
+
+def is_impossible(x: Array) -> Array:
+    """Whether a logit is -inf, told without an infinity, which debug modes would find."""
+    below: Array = x < -largest_number(x)
+    return below
 
 
 def finite(x: Array) -> Array:

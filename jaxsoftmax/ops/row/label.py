@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from .exponentials import exponentials, largest_exponential, zero_where
+from .exponentials import exponentials, is_impossible, largest_exponential, zero_where
 
 
 class Target(NamedTuple):
@@ -52,7 +52,7 @@ def label_row(m: Array, r: Array, x_y: Array, is_class: Array) -> LabelRow:
 
 def weighted_nll(beta: Array, nll: Array) -> Array:
     """β (-ℓ_y), and 0 where β is 0 and the label is impossible."""
-    return zero_where((beta == 0) & (nll == jnp.inf), beta * nll)
+    return beta * zero_where((beta == 0) & is_impossible(-nll), nll)
 
 
 def nan_where(which: Array, dtype: Any) -> Array:

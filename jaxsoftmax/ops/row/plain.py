@@ -18,6 +18,7 @@ from .exponentials import (
     is_class,
     largest_exponential,
     last_class,
+    peak,
     row_max,
     shifted,
     zero_where,
@@ -39,11 +40,11 @@ def total(x: Array, m: Array, *, axis: int, room: float) -> Array:
 
 def exact_total(x: Array, m: Array, *, axis: int, room: float) -> Array:
     """The same, to the last bits in rows with a likely class too: large and small terms apart."""
-    e, largest = exponentials(x, m, room), largest_exponential(m, room)
-    threshold = largest * 2**-7
+    e, most = exponentials(x, m, room), largest_exponential(m, room)
+    threshold = most * 2**-7
     small = jnp.sum(jnp.minimum(e, threshold), axis, keepdims=True)
     large = jnp.sum(jnp.maximum(e - threshold, jnp.zeros((), e.dtype)), axis, keepdims=True)
-    return jnp.maximum(small + large, largest)
+    return jnp.maximum(small + large, most)
 
 
 def sum_without(v: Array, k: Array, *, axis: int) -> Array:
@@ -59,13 +60,12 @@ def exponentials_without(x: Array, m: Array, k: Array, *, axis: int) -> Array:
 def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, ask: bool) -> Array:
     """-Σ t∘ℓ, ℓ = (x - m) - excess; a target of 0 adds nothing, even where ℓ = -inf."""
     del ask
-    terms = t * (excess - shifted(x, m))
-    return jnp.sum(zero_where(t == 0, terms), axis, keepdims=True)
+    asked = zero_where(t == 0, excess - shifted(x, m))
+    return jnp.sum(t * asked, axis, keepdims=True)
 
 
 def first_largest(v: Array, axis: int) -> Array:
     """argmax v, which XLA:CPU is slow at; the last number in a row with NaN."""
-    largest = jnp.max(v, axis, keepdims=True, initial=-jnp.inf)
     number = lax.broadcasted_iota(jnp.int32, v.shape, axis)
     last = jnp.asarray(last_class(v.shape[axis], jnp.int32), jnp.int32)
-    return jnp.min(jnp.where(v >= largest, number, last), axis, keepdims=True, initial=last)
+    return jnp.min(jnp.where(v >= peak(v, axis), number, last), axis, keepdims=True, initial=last)

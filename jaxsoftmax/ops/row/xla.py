@@ -38,7 +38,13 @@ def sums_products_slowly() -> bool:
 
 def stored(x: Array) -> Array:
     """`x`, on CPU computed once and written out; elsewhere as XLA likes."""
-    (x,) = _stored_p.bind(x)
+    (x,) = _stored_p.bind(x, everywhere=False)
+    return x
+
+
+def unfolded(x: Array) -> Array:
+    """A constant that XLA does not compute with while compiling, for which it takes seconds."""
+    (x,) = _stored_p.bind(x, everywhere=True)
     return x
 
 
@@ -51,9 +57,18 @@ def at_most(x: Array, largest: Array) -> Array:
     return y
 
 
-def by_platform(cpu: Callable[..., Any], other: Callable[..., Any], *args: Any) -> Any:
-    """`cpu(*args)` where the program is lowered for a CPU, `other(*args)` where it is not."""
-    return lax.platform_dependent(*args, cpu=cpu, default=other)
+def by_platform(
+    cpu: Callable[..., Any], other: Callable[..., Any], *args: Array, results: Any = None
+) -> list[Array]:
+    """`cpu(*args)` where the program is lowered for a CPU, `other(*args)` where it is not.
+
+    One primitive, of which only the form that is needed is ever traced; op by op it is `other`.
+    `results` are the types of what both give, if they are known: a list of arrays.
+    """
+    if results is None:
+        results = jax.make_jaxpr(other)(*map(jax.typeof, args)).out_avals
+    chosen: list[Array] = _chosen_p.bind(*args, cpu=cpu, other=other, results=tuple(results))
+    return chosen
 
 
 def another(x: Array) -> Array:
@@ -70,14 +85,16 @@ def another(x: Array) -> Array:
 
 _stored_p = jax.extend.core.Primitive("stored")
 _stored_p.multiple_results = True
-_stored_p.def_impl(lambda x: [x])
-_stored_p.def_abstract_eval(lambda x: [x])
-ad.deflinear2(_stored_p, lambda bars, x: [ad.instantiate_zeros(bars[0])])
-batching.primitive_batchers[_stored_p] = lambda xs, dims: (_stored_p.bind(*xs), dims)
-mlir.register_lowering(_stored_p, lambda context, x: [x])
+_stored_p.def_impl(lambda x, everywhere: [x])
+_stored_p.def_abstract_eval(lambda x, everywhere: [x])
+ad.deflinear2(_stored_p, lambda bars, x, everywhere: [ad.instantiate_zeros(bars[0])])
+batching.primitive_batchers[_stored_p] = lambda xs, dims, **how: (_stored_p.bind(*xs, **how), dims)
+_barrier = mlir.lower_fun(lambda x, everywhere: [lax.optimization_barrier(x)])
 mlir.register_lowering(
-    _stored_p, mlir.lower_fun(lambda x: [lax.optimization_barrier(x)]), platform="cpu"
+    _stored_p,
+    lambda context, x, everywhere: _barrier(context, x, everywhere=True) if everywhere else [x],
 )
+mlir.register_lowering(_stored_p, _barrier, platform="cpu")
 
 
 def _at_most_batch(operands: Any, dims: Any) -> Any:
@@ -100,3 +117,31 @@ batching.primitive_batchers[_at_most_p] = _at_most_batch
 mlir.register_lowering(_at_most_p, mlir.lower_fun(jnp.minimum, multiple_results=False))
 if barrier_holds():
     mlir.register_lowering(_at_most_p, lambda context, x, largest: [x], platform="cpu")
+
+
+def _other(*args: Any, cpu: Any, other: Any, results: Any) -> Any:
+    del cpu, results
+    return jax.tree.leaves(other(*args))
+
+
+def _cpu(*args: Any, cpu: Any, other: Any, results: Any) -> Any:
+    del other, results
+    return jax.tree.leaves(cpu(*args))
+
+
+def _chosen_batch(
+    axis: Any, operands: Any, dims: Any, *, cpu: Any, other: Any, results: Any
+) -> Any:
+    name = axis.name if isinstance(axis.name, str) else None
+    options = {"axis_size": axis.size, "axis_name": name, "spmd_axis_name": axis.spmd_name}
+    forms = (jax.vmap(form, tuple(dims), **options) for form in (cpu, other))
+    return by_platform(*forms, *operands), [0] * len(results)
+
+
+_chosen_p = jax.extend.core.Primitive("by_platform")
+_chosen_p.multiple_results = True
+_chosen_p.def_impl(_other)
+_chosen_p.def_abstract_eval(lambda *args, cpu, other, results: list(results))
+batching.fancy_primitive_batchers[_chosen_p] = _chosen_batch
+mlir.register_lowering(_chosen_p, mlir.lower_fun(_other, multiple_results=True))
+mlir.register_lowering(_chosen_p, mlir.lower_fun(_cpu, multiple_results=True), platform="cpu")
