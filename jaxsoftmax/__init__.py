@@ -7,6 +7,7 @@ from .ops import linear_log_softmax as linear_log_softmax
 from .ops import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from .ops import linear_softmax_js_divergence as linear_softmax_js_divergence
 from .ops import linear_softmax_kl_divergence as linear_softmax_kl_divergence
+from .ops import linear_softmax_row_loss as linear_softmax_row_loss
 from .ops import linear_softmax_stats as linear_softmax_stats
 from .ops import linear_top_k as linear_top_k
 from .ops import log_softmax as log_softmax

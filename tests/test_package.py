@@ -17,6 +17,7 @@ PUBLIC = {
     "linear_softmax_cross_entropy",
     "linear_softmax_js_divergence",
     "linear_softmax_kl_divergence",
+    "linear_softmax_row_loss",
     "linear_softmax_stats",
     "linear_top_k",
     "log_softmax",

@@ -10,6 +10,7 @@ from .linear import linear_log_softmax as linear_log_softmax
 from .linear import linear_softmax_cross_entropy as linear_softmax_cross_entropy
 from .linear import linear_softmax_js_divergence as linear_softmax_js_divergence
 from .linear import linear_softmax_kl_divergence as linear_softmax_kl_divergence
+from .linear import linear_softmax_row_loss as linear_softmax_row_loss
 from .linear import linear_softmax_stats as linear_softmax_stats
 from .linear import linear_top_k as linear_top_k
 from .log_softmax import log_softmax as log_softmax
