@@ -151,7 +151,7 @@ def _check(loss: Loss, arrays: Any, like: Any) -> None:
                 f"jnp.broadcast_to(x, {batch})."
             )
     rows = 2
-    stats = Smooth(*(jax.ShapeDtypeStruct((rows,), like.dtype) for _ in Smooth._fields))
+    stats = Smooth._make(jax.ShapeDtypeStruct((rows,), like.dtype) for _ in Smooth._fields)
     parts = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct((rows, *a.shape[len(batch) :]), a.dtype), arrays
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .heads import ENTROPY, JS, KL, LOG_PROB
 from .linear_loss import LINEAR as LINEAR
 from .log_softmax import LOG_SOFTMAX as LOG_SOFTMAX
 from .logsumexp import LOGSUMEXP as LOGSUMEXP
@@ -22,7 +23,9 @@ ALL = (
     SPARSEMAX_LOSS,
     LINEAR,
 )
-BY_NAME = {operation.name: operation for operation in ALL}
+# What streams in the same way as the linear loss: its accuracy is measured, and no more.
+OF_HEADS = (LOG_PROB, ENTROPY, KL, JS)
+BY_NAME = {operation.name: operation for operation in (*ALL, *OF_HEADS)}
 
 
 def named(name: str) -> Operation:

@@ -226,8 +226,10 @@ def _macro_f1(confusion: npt.NDArray[np.int64]) -> float:
 
 
 def _in_top(k: int, labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.bool_]:
-    mine = probabilities[np.arange(len(labels)), labels]
-    return np.sum(probabilities > mine[:, np.newaxis], axis=1) < k
+    """Whether fewer than k classes come before the label: `LossStats.rank`, ties by number."""
+    mine = probabilities[np.arange(len(labels)), labels][:, np.newaxis]
+    lower = np.arange(probabilities.shape[1]) < labels[:, np.newaxis]
+    return np.sum((probabilities > mine) | ((probabilities == mine) & lower), axis=1) < k
 
 
 def _roc_auc(labels: Labels, probabilities: Probabilities) -> float | None:
