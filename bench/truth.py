@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 
-from jaxsoftmax.testing.operations import ALL
+from jaxsoftmax.testing.operations import ALL, OF_HEADS
 from jaxsoftmax.testing.operations.logsumexp import LOGSUMEXP
 from jaxsoftmax.testing.operations.record import Exact as Row
 from jaxsoftmax.testing.operations.record import Operation, Size
@@ -24,7 +24,7 @@ MP = mpmath.MPContext()
 MP.prec = 200
 _exp = np.vectorize(MP.exp, otypes=[object])
 
-OPERATIONS = tuple(operation for operation in ALL if operation.exact is not None)
+OPERATIONS = tuple(operation for operation in (*ALL, *OF_HEADS) if operation.exact is not None)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from .ops.linear.cross_entropy import linear_softmax_cross_entropy as linear_sof
 from .ops.linear.divergence import linear_softmax_js_divergence as linear_softmax_js_divergence
 from .ops.linear.divergence import linear_softmax_kl_divergence as linear_softmax_kl_divergence
 from .ops.linear.log_softmax import linear_log_softmax as linear_log_softmax
+from .ops.linear.row_loss import linear_softmax_row_loss as linear_softmax_row_loss
 from .ops.linear.softmax_stats import linear_softmax_stats as linear_softmax_stats
 from .ops.linear.stats import LossStats as LossStats
 from .ops.linear.top_k import linear_top_k as linear_top_k

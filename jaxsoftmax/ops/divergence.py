@@ -28,15 +28,15 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxsoftmax.autodiff import custom_rules, differentiates_as
 
 from .devices.classes import Classes
-from .probabilities import Kept, plain_logsumexp, probabilities
+from .probabilities import Kept, probabilities
 from .row import xla
 from .row.exponentials import exponentials, is_impossible, largest_exponential, zero_where
-from .softmax import jacobian_product
+from .softmax import centred_product
 
 
 @custom_rules
@@ -70,11 +70,7 @@ class _Two(NamedTuple):
         kept = Kept(x, row.max, one / row.total)
         kept_other = Kept(x_other, other.max, one / other.total)
         e, e_other = exponentials(x, row.max), exponentials(x_other, other.max)
-        # δ, of logits relative to the largest ones: d but for the change of log Σ exp(x - m).
-        far, lost = _exact_difference(x_other, x)
-        shift, lost_of_shift = _exact_difference(other.max, row.max)
-        delta = (far - shift) + (lost - lost_of_shift)
-        delta = zero_where(_in_neither(x_other, x), delta)
+        delta = _from_the_largest(x_other, x, other.max, row.max)
         largest, largest_other = largest_exponential(row.max), largest_exponential(other.max)
         change = jnp.where(
             jnp.abs(delta) < 1,
@@ -99,6 +95,20 @@ def _difference(x_other: Array, x: Array) -> Array:
     """x' - x, 0 where both are -inf."""
     neither = _in_neither(x_other, x)
     return zero_where(neither, x_other) - zero_where(neither, x)
+
+
+def _from_the_largest(x_other: Array, x: Array, m_other: Array, m: Array) -> Array:
+    """δ = (x' - m') - (x - m): d but for the change of log Σ exp(x - m)."""
+    far, lost = _exact_difference(x_other, x)
+    shift, lost_of_shift = _exact_difference(m_other, m)
+    delta = (far - shift) + lax.stop_gradient(lost - lost_of_shift)
+    return zero_where(_in_neither(x_other, x), delta)
+
+
+def _excess(kept: Kept, classes: Classes) -> Array:
+    """log Σ exp(x - m), to be differentiated."""
+    (total,) = classes.sums(exponentials(kept.x, kept.max))
+    return jnp.log(total * lax.stop_gradient(1 / largest_exponential(kept.max)))
 
 
 def _exact_difference(x_other: Array, x: Array) -> tuple[Array, Array]:
@@ -161,8 +171,8 @@ def _log_mixture(d: Array, beta: float) -> Array:
     return -jnp.where(near, small, jnp.logaddexp(one, other + d))
 
 
-# What eᵈ is finite for in float32.
-_FAR = 80.0
+# The square of eᵈ, which is in derivatives, is finite in float32.
+_FAR = 40.0
 
 
 def _log(share: float) -> float:
@@ -186,7 +196,7 @@ def _accurate(two: _Two, beta: float | None, classes: Classes) -> tuple[Array, A
 
 def _centred(p: Array, a: Array, classes: Classes) -> Array:
     """p∘(a - Σ p∘a), where a class with p = 0 has no part."""
-    return jacobian_product(p, zero_where(p == 0, a), classes)
+    return centred_product(p, zero_where(p == 0, a), classes)
 
 
 def _textbook(value: Any, x: Array, x_other: Array, *, classes: Classes, beta: float | None) -> Any:
@@ -195,8 +205,10 @@ def _textbook(value: Any, x: Array, x_other: Array, *, classes: Classes, beta: f
     loss = divergence(x, x_other, classes=classes, beta=beta)
     kept, kept_other = Kept(x, *of), Kept(x_other, *of_other)
     p, p_other = probabilities(kept, classes), probabilities(kept_other, classes)
-    s, s_other = (plain_logsumexp(k.x, xla.stored(k.max), classes) for k in (kept, kept_other))
-    d = _difference(x_other, x) - (s_other - s)
+    excess, excess_other = (
+        _excess(k._replace(max=xla.stored(k.max)), classes) for k in (kept, kept_other)
+    )
+    d = _from_the_largest(x_other, x, kept_other.max, kept.max) - (excess_other - excess)
     d = zero_where((p == 0) | (p_other == 0), d)
     if beta is None:
         return loss, p - p_other, _centred(p_other, d, classes), of, of_other

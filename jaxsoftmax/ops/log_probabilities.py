@@ -40,6 +40,7 @@ from .row.exponentials import (
     zero_where,
 )
 from .row.label import nan_where
+from .softmax import centred_product
 
 Ask = Literal["logsumexp", "log_prob", "entropy", "rest"]
 
@@ -171,7 +172,7 @@ def _fwd(x: Array, picks: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> tup
 def _jvp(
     saved: _Saved, x_dot: Array, _: Any, *, classes: Classes, ask: tuple[Ask, ...]
 ) -> tuple[RowValues, Known]:
-    kept, picks, distance, *_ = saved
+    kept, picks, distance, *of_main = saved
     p = probabilities(kept, classes)
     axis = classes.axis
     mean = _sum(p * x_dot, axis)
@@ -180,7 +181,8 @@ def _jvp(
         values = values._replace(logsumexp=mean)
     if "log_prob" in ask:
         known = jnp.ones((), p.dtype) + _nan_of_none(p, picks, classes)
-        log_p_dot = scaled(known, pick(x_dot, classes.own(picks, p), 1) - mean)
+        own = classes.own(picks, p)
+        log_p_dot = scaled(known, _along(p, own, x_dot, *of_main))
         values = values._replace(log_prob=log_p_dot)
     if "entropy" in ask:
         values = values._replace(
@@ -223,8 +225,7 @@ def _far(x: Array, m: Array) -> Array:
 def _of_entropy_textbook(
     p: Array, distance: Array, x: Array, m: Array, scale: Array, *, classes: Classes
 ) -> Array:
-    far = p * _far(x, m)
-    return p * classes.sums(far)[0] - far
+    return -centred_product(p, _far(x, m), classes)
 
 
 @differentiates_as(_of_entropy_textbook)
@@ -241,6 +242,21 @@ def _of_rest(p: Array, kept: Kept, picks: Array, classes: Classes) -> Array:
     scale = jnp.where(rest.total == 0, jnp.zeros_like(rest.total), 1 / rest.total)
     q = probabilities(Kept(rest.x, rest.max, scale), classes)
     return jnp.where(rest.is_picked, -p, rest.picked * q)
+
+
+def _along_textbook(p: Array, own: Array, x_dot: Array, main: Array, others: Array) -> Array:
+    return pick(x_dot, own, 1) - _sum(p * x_dot)
+
+
+@differentiates_as(_along_textbook)
+def _along(p: Array, own: Array, x_dot: Array, main: Array, others: Array) -> Array:
+    """ẋ_k - Σ p∘ẋ, where that of the main class is (1 - p_k) ẋ_k - Σ of the others."""
+    main = main.astype(own.dtype)
+    is_main = own == main
+    share = jnp.where(is_main, others, jnp.ones_like(others))
+    mean = p * x_dot
+    without = _sum(zero_where(is_class(main, p, 1), mean))
+    return share * pick(x_dot, own, 1) - jnp.where(is_main, without, _sum(mean))
 
 
 def _textbook(p: Array, own: Array, v: Array, main: Array, others: Array) -> Array:

@@ -43,6 +43,7 @@ class Rows(NamedTuple):
     labels: Any = None  # (N,) or (N, K) integer, or t (N, C), or None
     label_weights: Any = None  # (N, K), or None for 1
     weights: Any = None  # (N,), or None for 1
+    arrays: Any = None  # a tree of (N, ...), of the caller's
     entries: Any = None  # mask (N, C), or None
     keep: Any = None  # mask (N,): which rows count, or None for all
     admissible: Any = None  # (N, 1): how many classes, of all devices, if the loss needs it
@@ -53,7 +54,7 @@ def axes_of(shared: Shared, rows: Rows) -> tuple[Shared, Rows]:
     integer = rows.labels is not None and arguments.are_classes(rows.labels)
     several = integer and rows.labels.ndim == rows.features[0].ndim
     of_labels: Any = (ROWS, None) if several else (ROWS,)
-    maps = len(shared.kernels)
+    maps, batch = len(shared.kernels), rows.features[0].ndim - 1
     axes = (
         Shared(
             kernels=((None, CLASSES),) * maps,
@@ -67,6 +68,7 @@ def axes_of(shared: Shared, rows: Rows) -> tuple[Shared, Rows]:
             labels=of_labels if integer else (ROWS, CLASSES),
             label_weights=(ROWS, None),
             weights=(ROWS,),
+            arrays=jax.tree.map(lambda a: (ROWS,) + (None,) * (a.ndim - batch), rows.arrays),
             entries=(ROWS, CLASSES),
         ),
     )

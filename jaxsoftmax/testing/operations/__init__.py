@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from .heads import ENTROPY, JS, KL, LOG_PROB
 from .record import Operation
 
+# What streams in the same way as the linear loss: its accuracy is measured, and no more.
+OF_HEADS = (LOG_PROB, ENTROPY, KL, JS)
 _FOUND = {
     record
     for file in pkgutil.iter_modules(__path__, f"{__name__}.")
@@ -14,8 +17,8 @@ _FOUND = {
     if isinstance(record, Operation)
 }
 # In the order of tables: functions of logits alone first.
-ALL = tuple(sorted(_FOUND, key=lambda record: (len(record.inputs), record.name)))
-BY_NAME = {record.name: record for record in ALL}
+ALL = tuple(sorted(_FOUND - {*OF_HEADS}, key=lambda record: (len(record.inputs), record.name)))
+BY_NAME = {record.name: record for record in (*ALL, *OF_HEADS)}
 
 
 def named(name: str) -> Operation:

@@ -43,7 +43,7 @@ class Answers(NamedTuple):
       predictions: The most probable one.
       confidence: Its probability.
       losses: -ln p[label], in nats; a p that float32 rounds to 0 counts as its smallest number.
-      in_top_five: Whether fewer than five classes are more probable than the label.
+      in_top_five: Whether fewer than five classes come before the label.
       probabilities: ``(N, C)``, or None where these would be more than 256 MB.
     """
 
@@ -80,6 +80,16 @@ def judge(labels: Labels, blocks: Iterable[Probabilities]) -> Answers:
     return Answers.joined(parts)
 
 
+def _rank(labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.int64]:
+    """How many classes come before the label: `LossStats.rank`, ties by number."""
+    mine = probabilities[np.arange(len(labels)), labels][:, np.newaxis]
+    lower = np.arange(probabilities.shape[1]) < labels[:, np.newaxis]
+    rank: npt.NDArray[np.int64] = np.sum(
+        (probabilities > mine) | ((probabilities == mine) & lower), axis=1
+    )
+    return rank
+
+
 def _judged(labels: Labels, probabilities: Probabilities, *, keep: bool) -> Answers:
     mine = probabilities[np.arange(len(labels)), labels]
     smallest = np.finfo(np.float32).tiny
@@ -88,7 +98,7 @@ def _judged(labels: Labels, probabilities: Probabilities, *, keep: bool) -> Answ
         probabilities.argmax(axis=1),
         probabilities.max(axis=1).astype(np.float64),
         -np.log(np.maximum(mine.astype(np.float64), smallest)),
-        np.sum(probabilities > mine[:, np.newaxis], axis=1) < TOP,
+        _rank(labels, probabilities) < TOP,
         probabilities if keep else None,
     )
 
