@@ -1,0 +1,7 @@
+"""Row kernels for CPUs, in C++: built where a compiler is, absent where none is, never needed."""
+
+from .library import PREFIX as PREFIX
+from .library import Library as Library
+from .library import enabled as enabled
+from .library import kernels as kernels
+from .library import library as library
