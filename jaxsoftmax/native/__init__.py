@@ -5,3 +5,6 @@ from .library import Library as Library
 from .library import enabled as enabled
 from .library import kernels as kernels
 from .library import library as library
+from .library import mode as mode
+from .pages import asked_for as asked_for
+from .pages import huge_pages as huge_pages

@@ -1,4 +1,4 @@
-"""Builds the library of row kernels: `python -m jaxsoftmax.native.build`, or a wheel's build hook.
+"""Builds the library of row kernels: `python jaxsoftmax/native/build.py`, or the hook of a wheel.
 
 It is compiled against the headers of one jaxlib, and works with that and with all that have a newer
 version of XLA's foreign function interface; so wheels are built against the oldest that is
@@ -77,7 +77,9 @@ def build(headers: Path, folder: Path = HERE, flags: tuple[str, ...] = ()) -> Pa
         source = str(HERE / "handlers.cc")
         _run(cxx, *_FLAGS, *flags, f"-I{headers}", "-c", source, "-o", objects[-1])
         made = Path(scratch) / target.name
-        _run(cxx, *flags, "-shared", "-static-libstdc++", "-static-libgcc", "-o", str(made), *objects)
+        _run(
+            cxx, *flags, "-shared", "-static-libstdc++", "-static-libgcc", "-o", str(made), *objects
+        )
         folder.mkdir(parents=True, exist_ok=True)
         beside = target.with_suffix(f".{os.getpid()}")
         shutil.copyfile(made, beside)
@@ -93,7 +95,7 @@ def _run(*command: str) -> None:
 
 def main() -> None:
     """Builds for the jaxlib that is installed here, unless that is done; one line of what came."""
-    import jax
+    import jax  # noqa: PLC0415 - the build of a wheel has no JAX
 
     headers = Path(jax.ffi.include_dir())
     if not supported():

@@ -50,7 +50,7 @@ _mode = jax.make_user_context(_from_environment())
 
 @contextlib.contextmanager
 def kernels(mode: Mode) -> Iterator[None]:
-    r"""Whether row kernels may be used, where one writes ``with kernels("off"):``.
+    r"""Whether row kernels may be used inside of a ``with`` statement.
 
     Functions are compiled apart for each mode. What has been compiled outside, by
     `jax.jit(f).lower(...).compile()`, stays as it is.
@@ -77,9 +77,14 @@ def kernels(mode: Mode) -> Iterator[None]:
         yield
 
 
+def mode() -> str:
+    """The mode here: auto or off."""
+    return str(_mode.value)
+
+
 def enabled() -> bool:
     """Whether kernels are there, and may be used here."""
-    return _mode.value == "auto" and library().instructions is not None
+    return mode() == "auto" and library().instructions is not None
 
 
 class Library(NamedTuple):

@@ -56,7 +56,7 @@ class Here:
         return y
 
     def fused(self, name: str, form: Callable[..., Any], *arrays: Array) -> Any:
-        """`form(*arrays, classes=self)`, by the kernel `name` where there is one for such arrays."""
+        """`form(*arrays, classes=self)`, by the kernel `name` where there is one for them."""
         if self.fits(name, *arrays):
             return kernel.fused(name, form, *arrays, classes=self)
         return form(*arrays, classes=self)
@@ -66,7 +66,7 @@ class Here:
         return kernel.fits(name, self.axis, *arrays) and not is_automatic(*arrays)
 
     def recomputes(self, name: str, *arrays: Array) -> bool:
-        """Whether a gradient is to be formed when its cotangent is known: kernels are that quick."""
+        """Whether a gradient is better formed when its cotangent is known, by that kernel."""
         return jax.default_backend() == "cpu" and self.fits(name, *arrays)
 
     def may_ask(self, x: Array) -> bool:

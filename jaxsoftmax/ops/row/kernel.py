@@ -2,9 +2,9 @@
 
     fused("softmax", form, x, **options)
 
-is `form(x, **options)`: its types, its derivatives, its value to a few units in the last place. It is one
-primitive that carries the form as a jaxpr. Which of the two a program has is decided when it is
-lowered: the kernel on a CPU, where all of a row is on one device (no mesh, or inside of
+is `form(x, **options)`: its types, its derivatives, its value to a few units in the last place. It
+is one primitive that carries the form as a jaxpr. Which of the two a program has is decided when it
+is lowered: the kernel on a CPU, where all of a row is on one device (no mesh, or inside of
 `shard_map`), and not in what `jax.export` writes, which has to run elsewhere. Derivatives are those
 of the form; `vmap` is one call of more rows.
 """
@@ -26,7 +26,10 @@ from jaxsoftmax import native
 from .exponentials import is_placed
 
 _DTYPES = (jnp.float32, jnp.bfloat16)
-_MIXED = ("distribution_loss", "distribution_gradient")  # targets may be float32 where logits are not
+_MIXED = (
+    "distribution_loss",
+    "distribution_gradient",
+)  # targets may be float32 where logits are not
 
 
 def fits(name: str, axis: int, *arrays: Array) -> bool:
