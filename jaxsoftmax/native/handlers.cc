@@ -107,10 +107,19 @@ const char* jaxsoftmax_instructions() {
   using namespace jaxsoftmax;
   return chosen == &avx512::table ? "AVX-512" : chosen == &avx2::table ? "AVX2" : nullptr;
 }
-// For tests: the other instruction set, if this machine has it.
+// For tests: AVX2 on a machine with AVX-512 too; and a kernel as it stands, on rows [first, last).
 void jaxsoftmax_use_avx2(int yes) {
   using namespace jaxsoftmax;
   chosen = yes && chosen ? &avx2::table : best_table();
+}
+void jaxsoftmax_rows(int kernel, int dtypes, const void* const* in, void* const* out,
+                     int64_t classes, int64_t first, int64_t last) {
+  using namespace jaxsoftmax;
+  const Kernels& kernels = reinterpret_cast<const Kernels*>(chosen)[kernel];
+  Call call{};
+  std::copy_n(in, std::size(call.in), call.in), std::copy_n(out, std::size(call.out), call.out);
+  call.classes = classes;
+  (dtypes == 0 ? kernels.f32 : dtypes == 1 ? kernels.bf16 : kernels.bf16_with_f32)(call, first, last);
 }
 }
 
