@@ -2,10 +2,12 @@
 
 import ctypes
 import functools
+import itertools
 import mmap
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from jaxsoftmax.native.library import NAMES
 from jaxsoftmax.ops.row.exponentials import ROOM, shift
 
 Arrays = dict[str, np.ndarray]
+Pair = tuple[np.ndarray, np.ndarray]
 
 pytestmark = [
     pytest.mark.once,
@@ -86,7 +89,7 @@ class Rows:
         self.valid = np.where((y >= 0) & (y < classes), 1.0, np.nan)
         self.nll = -self.sums(np.where(is_label, self.log_p, 0)) * self.valid
         self.below = self.sums(np.where(is_label, 0, self.p)) * self.valid
-        # Entries of a product that stand for the difference of large numbers are sums of the others.
+        # What stands for the difference of large numbers is a sum of small ones.
         main = top & (self.p > 0.5)
         self.rest = self.sums(np.where(main, 0, self.p))
         self.mass, t_rest = self.sums(t), self.sums(np.where(main, 0, t))
@@ -115,40 +118,51 @@ class Rows:
     def sums(a: np.ndarray) -> np.ndarray:
         return np.sum(a, 1, keepdims=True)
 
-    def expected(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """The first result, and the size of the terms that it is a sum of."""
-        p, v, t, b, sums = self.p, self.v, self.t, self.b, self.sums
-        if name == "softmax":
-            return p, p
-        if name == "softmax_product":
-            q = self.given["p"].astype(np.float64)
-            u = v - sums(np.where(q > 0.5, v, 0))
-            return q * (u - sums(q * u)), q * (abs(u) + sums(q * abs(u)))
-        if name == "log_softmax":
-            return self.log_p, abs(self.log_p)
-        if name == "log_softmax_transposed":
-            others = np.where(self.main, 0, v)
-            at = self.rest * v - (1 - self.rest) * sums(others)
-            size = np.where(self.main, self.rest * abs(v) + sums(abs(others)), abs(v))
-            return np.where(self.main, at, v - p * sums(v)), size + p * sums(abs(v))
-        if name == "mean":
-            return sums(p * v), sums(p * abs(v))
-        if name == "logsumexp":
-            return self.m + np.log1p(self.r), abs(self.m) + np.log1p(self.r)
-        if name == "scaled_probabilities":
-            return p * b, abs(p * b)
-        if name == "label_loss":
-            return self.nll, self.nll
-        if name == "label_gradient":
-            g = np.where(self.is_label, -self.below, p * self.valid)
-            return np.where(b == 0, 0, g * b), np.where(b == 0, 0, abs(g * b))
-        if name == "distribution_loss":
-            terms = -np.where(t == 0, 0, t * self.log_p)
-            return sums(terms), sums(terms)
-        assert name == "distribution_gradient"
-        g = np.where(self.main, self.at_main, self.mass * p - t)
-        size = np.where(self.main, abs(self.at_main), self.mass * p + t)
-        return g * b, size * abs(b)
+    # Of each kernel the first result, and the size of the terms that it is a sum of.
+
+    def softmax(self) -> Pair:
+        return self.p, self.p
+
+    def softmax_product(self) -> Pair:
+        q = self.given["p"].astype(np.float64)
+        u = self.v - self.sums(np.where(q > 0.5, self.v, 0))
+        return q * (u - self.sums(q * u)), q * (abs(u) + self.sums(q * abs(u)))
+
+    def log_softmax(self) -> Pair:
+        return self.log_p, abs(self.log_p)
+
+    def log_softmax_transposed(self) -> Pair:
+        v, others = self.v, np.where(self.main, 0, self.v)
+        at_main = self.rest * v - (1 - self.rest) * self.sums(others)
+        size = np.where(self.main, self.rest * abs(v) + self.sums(abs(others)), abs(v))
+        g = np.where(self.main, at_main, v - self.p * self.sums(v))
+        return g, size + self.p * self.sums(abs(v))
+
+    def mean(self) -> Pair:
+        return self.sums(self.p * self.v), self.sums(self.p * abs(self.v))
+
+    def logsumexp(self) -> Pair:
+        return self.m + np.log1p(self.r), abs(self.m) + np.log1p(self.r)
+
+    def scaled_probabilities(self) -> Pair:
+        return self.p * self.b, abs(self.p * self.b)
+
+    def label_loss(self) -> Pair:
+        return self.nll, self.nll
+
+    def label_gradient(self) -> Pair:
+        g = np.where(self.is_label, -self.below, self.p * self.valid) * self.b
+        g = np.where(self.b == 0, 0, g)
+        return g, abs(g)
+
+    def distribution_loss(self) -> Pair:
+        terms = -np.where(self.t == 0, 0, self.t * self.log_p)
+        return self.sums(terms), self.sums(terms)
+
+    def distribution_gradient(self) -> Pair:
+        g = np.where(self.main, self.at_main, self.mass * self.p - self.t)
+        size = np.where(self.main, abs(self.at_main), self.mass * self.p + self.t)
+        return g * self.b, size * abs(self.b)
 
 
 @functools.cache
@@ -187,7 +201,7 @@ def run(name: str, given: list[np.ndarray], out: list[np.ndarray], *bounds: int)
         for size, arrays in ((8, given), (6, out))
     ]
     numbers = [ctypes.c_int64(n) for n in (given[0].shape[1], *bounds)]
-    for first, last in zip(numbers[1:], numbers[2:], strict=False):
+    for first, last in itertools.pairwise(numbers[1:]):
         library().jaxsoftmax_rows(NAMES.index(name), dtypes, *pointers, numbers[0], first, last)
 
 
@@ -224,7 +238,7 @@ def test_values_are_those_of_float64_at_every_length(name: str, half: bool) -> N
         out = results(name, given[0])
         run(name, given, out, 0, len(given[0]))
         with np.errstate(invalid="ignore"):
-            want, size = rows.expected(name)
+            want, size = getattr(rows, name)()
         # Half types are rounded once; what is summed in float32, or comes of rounded numbers, is
         # off by a few units.
         close(out[0], want, size, 0.52 if out[0].itemsize == 2 else 8)
@@ -280,13 +294,20 @@ def touch_what_may_be_touched() -> None:
         for half in (False, True):
             for name in NAMES:
                 for at_end in (False, True):
-                    given, out = arguments(name, rows_of(classes, half)), []
-                    for like in results(name, given[0]):
-                        out.append(between_guards(like, at_end=at_end))
-                    run(name, [between_guards(a, at_end=at_end) for a in given], out, 0, 19)
+                    place = functools.partial(between_guards, at_end=at_end)
+                    given = list(map(place, arguments(name, rows_of(classes, half))))
+                    run(name, given, list(map(place, results(name, given[0]))), 0, 19)
 
 
 def test_kernels_stay_within_their_rows() -> None:
-    program = "from tests.test_kernels import touch_what_may_be_touched as run; run(); print('done')"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    program = (
+        "from tests.test_kernels import touch_what_may_be_touched as run; run(); print('done')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        check=False,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

@@ -164,8 +164,8 @@ def _as_int32(label: Array, x: Array, classes: Classes) -> Array:
     """Labels as kernels have them: what is no class is -1."""
     if label.dtype == jnp.int32:
         return label
-    last = last_class(classes.number(x), label.dtype)
-    return jnp.where((label >= 0) & (label <= last), label, -jnp.ones_like(label)).astype(jnp.int32)
+    valid = (label >= 0) & (label <= last_class(classes.number(x), label.dtype))
+    return jnp.where(valid, label.astype(jnp.int32), jnp.asarray(-1, jnp.int32))
 
 
 def _known(x: Array, label: Array, *, classes: Classes) -> tuple[Array, Array, Array, Array]:
