@@ -13,6 +13,7 @@ PUBLIC = {
     "LossStats",
     "cross_entropy",
     "custom_rules",
+    "kernels",
     "linear_log_softmax",
     "linear_softmax_cross_entropy",
     "linear_softmax_js_divergence",
