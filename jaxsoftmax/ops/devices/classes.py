@@ -45,6 +45,7 @@ class Here:
     """All classes along one axis; where a type spreads that axis, XLA adds up."""
 
     axis: int
+    kernels: bool = True  # whether row kernels may be used
 
     def number(self, x: Array) -> Any:
         """How many classes there are."""
@@ -63,7 +64,8 @@ class Here:
 
     def fits(self, name: str, *arrays: Array) -> bool:
         """Whether there is a kernel for arrays like these, of which the first is of logits."""
-        return kernel.fits(name, self.axis, *arrays) and not is_automatic(*arrays)
+        fits = self.kernels and kernel.fits(name, self.axis, *arrays)
+        return fits and not is_automatic(*arrays)
 
     def recomputes(self, name: str, *arrays: Array) -> bool:
         """Whether a gradient is better formed when its cotangent is known, by that kernel."""
