@@ -26,7 +26,8 @@ from jaxsoftmax.testing.cost import programs
 from jaxsoftmax.testing.cost.compare import measure
 from jaxsoftmax.testing.cost.compare_op import arguments
 from jaxsoftmax.testing.cost.modes import MODES, Mode, problem
-from jaxsoftmax.testing.operations import ALL, Operation
+from jaxsoftmax.testing.operations import ALL
+from jaxsoftmax.testing.operations.record import Operation
 
 ROWS, CLASSES, FEATURES = (1, 60_000), (2, 300_000), (8, 1024)
 NUMBERS = 2**25  # of logits, at most
@@ -59,7 +60,9 @@ def draw(count: int, seed: int) -> list[Drawn]:
 
     def case() -> Drawn:
         op = operations[random.integers(len(operations))]
-        mode, dtype = MODES[random.integers(len(MODES))], DTYPES[random.integers(len(DTYPES))]
+        dtype = DTYPES[random.integers(len(DTYPES))]
+        modes = [mode for mode in MODES if mode != "vmapped" or "kernel" not in op.inputs]
+        mode = modes[random.integers(len(modes))]
         while True:
             rows, classes, features = number(*ROWS), number(*CLASSES), number(*FEATURES)
             linear = "features" in op.inputs

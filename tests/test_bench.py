@@ -14,7 +14,10 @@ from jaxsoftmax.testing import compare
 from jaxsoftmax.testing.cost.compare_op import arguments
 from jaxsoftmax.testing.cost.modes import MODES
 from jaxsoftmax.testing.cost.timing import Ratio
-from jaxsoftmax.testing.operations import ALL, LABELS, LINEAR, SOFTMAX
+from jaxsoftmax.testing.operations import ALL
+from jaxsoftmax.testing.operations.linear_loss import LINEAR
+from jaxsoftmax.testing.operations.losses import LABELS
+from jaxsoftmax.testing.operations.softmax import SOFTMAX
 
 
 def record(contender, seconds, *, op=SOFTMAX.name, shape=(80, 50257), mode="jvp", **changed):
@@ -439,7 +442,9 @@ def test_random_cases_are_those_of_their_seed_and_within_bounds():
 
 
 @pytest.mark.default_modes
-@pytest.mark.parametrize("op", [op for op in ALL if op is not LINEAR], ids=lambda op: op.name)
+@pytest.mark.parametrize(
+    "op", [op for op in ALL if op.peers and op is not LINEAR], ids=lambda op: op.name
+)
 @pytest.mark.parametrize("mode", ["gradient", "vmapped"])
 def test_every_operation_can_be_drawn(op, mode, monkeypatch):
     monkeypatch.setattr(random_cases, "SECONDS", 0.0)
@@ -455,10 +460,17 @@ def test_the_headline_counts_all_cases():
         for i, speed in enumerate([0.5, *[1.0] * 8, 2.0])
     ]
     records.append({"case": "bad", "dtype": "bfloat16", "status": "wrong", "speed": None})
+    records = [{**r, "speed_without_kernels": r["speed"] and 1.0} for r in records]
 
-    same = (
+    on = (
         "10 cases: 1.00× the fastest peer in the geometric mean, "
         "worst tenth below 0.50×, 10% slower than 0.97×"
     )
-    wrong = "wrong or not supported: bad"
-    assert random_cases.summary(records) == [f"all         {same}", f"float32     {same}", wrong]
+    off = on.replace("0.50", "1.00").replace("10%", "0%")
+    assert random_cases.summary(records) == [
+        f"all                     {on}",
+        f"all, kernels off        {off}",
+        f"float32                 {on}",
+        f"float32, kernels off    {off}",
+        "wrong or not supported: bad",
+    ]

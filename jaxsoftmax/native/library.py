@@ -60,6 +60,9 @@ def kernels(mode: Mode) -> Iterator[None]:
         the forms in JAX everywhere. The environment variable ``JAXSOFTMAX_KERNELS`` sets the mode
         of a whole program.
 
+    Returns:
+      A context manager.
+
     Raises:
       ValueError: another mode.
 
