@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxsoftmax import native
 from jaxsoftmax.testing.cost.timing import in_turns
 
 
@@ -29,6 +30,9 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "jax": jax.__version__,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "row_kernels": native.library().instructions if native.enabled() else None,
+        "huge_pages": native.huge_pages(),
+        "huge_pages_asked_for": native.asked_for(),
         "jax_flags": {k: v for k, v in os.environ.items() if k.startswith("JAX_")},
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }

@@ -2,13 +2,14 @@
 
 An operation, a mode and a dtype are drawn evenly, numbers of rows and classes evenly on a
 logarithmic scale, so that most widths are multiples of nothing. Speeds are against the fastest
-other library of the case. The headline is of all cases: their geometric mean, the worst tenth, and
-the share that is slower than 0.97.
+other library of the case, with row kernels where they are in use and without. The headline is of
+all cases: their geometric mean, the worst tenth, and the share that is slower than 0.97.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import math
 import statistics
@@ -20,9 +21,11 @@ import numpy as np
 from rich.console import Console
 
 from bench import machine
+from jaxsoftmax import kernels
+from jaxsoftmax.testing.cost import programs
 from jaxsoftmax.testing.cost.compare import measure
 from jaxsoftmax.testing.cost.compare_op import arguments
-from jaxsoftmax.testing.cost.modes import MODES, Mode
+from jaxsoftmax.testing.cost.modes import MODES, Mode, problem
 from jaxsoftmax.testing.operations import ALL
 from jaxsoftmax.testing.operations.record import Operation
 
@@ -31,6 +34,7 @@ NUMBERS = 2**25  # of logits, at most
 FLOPS = 2e10  # of a product of features and kernel, at most
 DTYPES = ("float32", "bfloat16")
 SLOWER = 0.97
+OFF = "custom, kernels off"
 SECONDS = 0.4
 
 
@@ -56,7 +60,9 @@ def draw(count: int, seed: int) -> list[Drawn]:
 
     def case() -> Drawn:
         op = operations[random.integers(len(operations))]
-        mode, dtype = MODES[random.integers(len(MODES))], DTYPES[random.integers(len(DTYPES))]
+        dtype = DTYPES[random.integers(len(DTYPES))]
+        modes = [mode for mode in MODES if mode != "vmapped" or "kernel" not in op.inputs]
+        mode = modes[random.integers(len(modes))]
         while True:
             rows, classes, features = number(*ROWS), number(*CLASSES), number(*FEATURES)
             linear = "features" in op.inputs
@@ -68,29 +74,37 @@ def draw(count: int, seed: int) -> list[Drawn]:
 
 def measured(case: Drawn) -> dict[str, Any]:
     """The case, and how fast ours is against the fastest peer that is right."""
-    functions = {"custom": case.op.contenders()["custom"], **_peers(case.op)}
+    custom, args = case.op.contenders()["custom"], arguments(case.op, case.shape, case.dtype)
+
+    def without_kernels(_: Any) -> programs.Program:
+        with kernels("off"):
+            given = problem(custom, args, case.op.wrt, case.mode, seed=0)
+            return programs.compiled(custom, given, case.op.wrt)
+
     found = measure(
-        functions,
-        arguments(case.op, case.shape, case.dtype),
+        {"custom": custom, **_peers(case.op)},
+        args,
         case.op.wrt,
         case.mode,
         case.op.contenders()["automatic"],
         None,
         SECONDS,
         seed=0,
+        foreign={OFF: without_kernels},
     )
-    ours = next(row for row in found if row.name == "custom")
-    speeds = {name: ratio.estimate for name, ratio in ours.against.items()}
+    ours, off = (next(row for row in found if row.name == name) for name in ("custom", OFF))
+    speeds = {name: ratio.estimate for name, ratio in ours.against.items() if name != OFF}
     peer = min(speeds, key=speeds.__getitem__, default=None)
     jax.clear_caches()
     gc.collect()
     return {
         "case": str(case),
         "dtype": case.dtype,
-        "status": ours.status,
+        "status": ours.status if off.status == "ok" else off.status,
         "microseconds": 1e6 * ours.seconds,
         "peer": peer,
         "speed": None if peer is None else speeds[peer],
+        "speed_without_kernels": None if peer is None else off.against[peer].estimate,
     }
 
 
@@ -104,19 +118,20 @@ def _peers(op: Operation) -> dict[str, Any]:
 def summary(records: list[dict[str, Any]]) -> list[str]:
     """The headline, and the same of each dtype."""
     lines = []
-    for dtype in (None, *DTYPES):
+    for dtype, speed in itertools.product((None, *DTYPES), ("speed", "speed_without_kernels")):
         speeds = sorted(
-            record["speed"]
+            record[speed]
             for record in records
-            if record["speed"] is not None and dtype in (None, record["dtype"])
+            if record[speed] is not None and dtype in (None, record["dtype"])
         )
         if not speeds:
             continue
         mean = math.exp(statistics.fmean(map(math.log, speeds)))
         worst = speeds[max(0, math.ceil(len(speeds) / 10) - 1)]
-        slower = sum(speed < SLOWER for speed in speeds) / len(speeds)
+        slower = sum(ratio < SLOWER for ratio in speeds) / len(speeds)
+        what = (dtype or "all") + (", kernels off" if speed != "speed" else "")
         lines.append(
-            f"{dtype or 'all':9} {len(speeds):4} cases: "
+            f"{what:21} {len(speeds):4} cases: "
             f"{mean:.2f}× the fastest peer in the geometric mean, "
             f"worst tenth below {worst:.2f}×, {slower:.0%} slower than {SLOWER}×"
         )

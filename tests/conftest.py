@@ -19,6 +19,8 @@ import jax
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from jaxsoftmax import kernels
+
 # A silent promotion hides a wrong dtype or a missing axis: under test, both are errors.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -60,6 +62,13 @@ def programs() -> Iterator[None]:
     """Frees the compiled programs of a file; those of all files are more than a process may map."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def forms() -> Iterator[None]:
+    """JAX's forms for one test, and no row kernels."""
+    with kernels("off"):
+        yield
 
 
 @pytest.fixture

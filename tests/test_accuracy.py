@@ -95,6 +95,7 @@ def test_accuracy_of_what_heads_tell_is_as_promised(op: Operation) -> None:
     assert misses(op, "float32", CLASSES[0]) == []
 
 
+@pytest.mark.usefixtures("forms")
 @pytest.mark.parametrize("op", ON_LOGITS, ids=lambda op: op.name)
 def test_accuracy_is_as_promised_in_the_forms_for_other_devices(
     op: Operation, monkeypatch: pytest.MonkeyPatch
@@ -173,6 +174,7 @@ MUTANTS: dict[str, tuple[Any, str, Any, Operation]] = {
 }
 
 
+@pytest.mark.usefixtures("forms")
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_textbook_form_breaks_the_promise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module, attribute, mutant, op = MUTANTS[name]
@@ -184,6 +186,7 @@ def test_a_textbook_form_breaks_the_promise(name: str, monkeypatch: pytest.Monke
         jax.clear_caches()
 
 
+@pytest.mark.usefixtures("forms")
 def test_the_main_class_like_any_other_loses_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_main_class(*args: Any) -> Any:
         row = _statistics(*args)

@@ -460,10 +460,17 @@ def test_the_headline_counts_all_cases():
         for i, speed in enumerate([0.5, *[1.0] * 8, 2.0])
     ]
     records.append({"case": "bad", "dtype": "bfloat16", "status": "wrong", "speed": None})
+    records = [{**r, "speed_without_kernels": r["speed"] and 1.0} for r in records]
 
-    same = (
+    on = (
         "10 cases: 1.00× the fastest peer in the geometric mean, "
         "worst tenth below 0.50×, 10% slower than 0.97×"
     )
-    wrong = "wrong or not supported: bad"
-    assert random_cases.summary(records) == [f"all         {same}", f"float32     {same}", wrong]
+    off = on.replace("0.50", "1.00").replace("10%", "0%")
+    assert random_cases.summary(records) == [
+        f"all                     {on}",
+        f"all, kernels off        {off}",
+        f"float32                 {on}",
+        f"float32, kernels off    {off}",
+        "wrong or not supported: bad",
+    ]

@@ -108,6 +108,27 @@ def moving(tangent: Any) -> bool:
 # ------------------------------------------------------------------------------------------------
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["arrays"], meta_fields=["times", "classes"]
+)
+class Recomputed(NamedTuple):
+    """A gradient g that is not saved: what `times` makes g b of, and that in the dtype of x."""
+
+    arrays: tuple[Any, ...]  # x first
+    times: Callable[..., Any]  # (*arrays, b, classes=...) -> g b, 0 where b is 0
+    classes: Any  # static
+
+    def scaled(self, b: Array) -> Array:
+        """g b in the dtype of x."""
+        out: Array = self.times(*self.arrays, b, classes=self.classes)
+        return out
+
+    def array(self, shape: tuple[Any, ...]) -> Array:
+        """g in float32 or wider; `shape` is that of the loss."""
+        wide = [a.astype(jnp.float32) if a.dtype.itemsize < 4 else a for a in self.arrays]
+        return self._replace(arrays=tuple(wide)).scaled(jnp.ones(shape, jnp.float32))
+
+
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["gradients"], meta_fields=["of"])
 class _Saved(NamedTuple):
     gradients: tuple[Any, ...]  # of the loss, in each argument; None where none is asked for
@@ -140,11 +161,12 @@ def gradient_rules(
         def term(g: Any, dot: Any) -> Any:
             if g is None or dot is None:
                 return None
+            g = g.array(saved.of.loss) if isinstance(g, Recomputed) else g
             wide = _wide(g.dtype, saved.of.loss_dtype)
             terms = _sum_to(saved.of.loss, scaled(g.astype(wide), dot.astype(wide)))
             return terms.astype(saved.of.loss_dtype)
 
-        terms = jax.tree.leaves(jax.tree.map(term, saved.gradients, dots, is_leaf=_is_none))
+        terms = jax.tree.leaves(jax.tree.map(term, saved.gradients, dots, is_leaf=_is_leaf))
         loss_dot = functools.reduce(jnp.add, terms)
         kind = saved.of.aux
         return (loss_dot, kind.unflatten([None] * kind.num_leaves)) if has_aux else loss_dot
@@ -152,11 +174,15 @@ def gradient_rules(
     def vjp(saved: _Saved, bar: Any, **_: Any) -> tuple[Any, ...]:
         loss_bar, dtypes = bar[0] if has_aux else bar, iter(saved.of.dtypes)
 
-        def bar_of(g: Array) -> Array:
+        def bar_of(g: Any) -> Any:
+            if isinstance(g, Recomputed):
+                return g.scaled(loss_bar).astype(next(dtypes))
             wide = _wide(g.dtype, saved.of.loss_dtype)
             return scaled(g.astype(wide), loss_bar.astype(wide)).astype(next(dtypes))
 
-        bars: tuple[Any, ...] = jax.tree.map(bar_of, saved.gradients)
+        bars: tuple[Any, ...] = jax.tree.map(
+            bar_of, saved.gradients, is_leaf=lambda g: isinstance(g, Recomputed)
+        )
         return bars
 
     return forward, jvp, vjp
@@ -173,6 +199,10 @@ def _wide(a: Any, b: Any) -> Any:
 
 def _is_none(x: Any) -> bool:
     return x is None
+
+
+def _is_leaf(x: Any) -> bool:
+    return x is None or isinstance(x, Recomputed)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ COMMANDS = {
     "cv": "Train and test on k folds, so that every row is tested once.",
     "init": "Write a commented config for a file of data.",
     "check": "Check the hand-written derivative rules of a function.",
+    "env": "What is in use here, and why not: JAX, devices, row kernels, huge pages.",
     "bench": "Measure an operation against what JAX derives, jax.nn and optax.",
 }
 for name, purpose in COMMANDS.items():

@@ -88,7 +88,8 @@ def softmax_cross_entropy(
     keep = _both(alive, rows)
     if weights is not None:  # whose gradient is a sum over the rows that count
         t = zero_where_dropped(t, keep)
-    t = options.distribution(t.astype(_like(x).dtype), mask, weights, here)
+    if mask is not None or weights is not None or label_smoothing:
+        t = options.distribution(t.astype(_like(x).dtype), mask, weights, here)
     losses = distribution_loss(x, t, keep, classes=here, z_loss=options.z_loss)
     return jnp.squeeze(losses, here.axis)
 

@@ -19,10 +19,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxsoftmax.autodiff import custom_rules, differentiates_as
+from jaxsoftmax.autodiff import Recomputed, custom_rules, differentiates_as, scaled
 
 from . import row as rows
 from .devices.classes import Classes
@@ -36,7 +37,11 @@ from .row.exponentials import exponentials, is_class, wide, zero_where_dropped
 def distribution_loss(
     x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
 ) -> Array:
-    """L of every row, in float32 or wider as t is, the class axis kept with length 1."""
+    """L of every row, in float32 or wider, the class axis kept with length 1."""
+    if keep is None and not z_loss:
+        loss: Array = classes.fused("distribution_loss", _known, x, t)[0]
+        return loss
+    t = _like_sums(t, x)
     x, t = xla.stored(zero_where_dropped(x, keep)), xla.stored(t)
     return _loss(x, t, keep, classes.statistics(x, classes.max(x)), classes, z_loss)
 
@@ -52,6 +57,11 @@ def _loss(
     return zero_where_dropped(loss, keep)
 
 
+def _like_sums(t: Array, x: Array) -> Array:
+    """Targets in the dtype that arithmetic is done in."""
+    return t.astype(jax.eval_shape(wide, x).dtype)
+
+
 def _textbook(
     value: Any, x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
 ) -> tuple[Array, Array, Array, Array]:
@@ -59,6 +69,7 @@ def _textbook(
     _, _, m, scale = value
     m = xla.stored(m)
     loss = distribution_loss(x, t, keep, classes=classes, z_loss=z_loss)
+    t = _like_sums(t, x)
     x, t = (zero_where_dropped(value, keep) for value in (x, t))
     (mass,) = classes.sums(t)
     if z_loss:
@@ -72,6 +83,7 @@ def _loss_and_gradient(
     x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
 ) -> tuple[Array, Array, Array, Array]:
     """L and g, from one set of statistics; m and p / exp(x - M)."""
+    t = _like_sums(t, x)
     x = xla.stored(zero_where_dropped(x, keep))
     row, top, others = classes.statistics_and_split(x, classes.max(x), t)
     mass = others + top
@@ -88,6 +100,76 @@ def _loss_and_gradient(
     return loss, zero_where_dropped(g, keep), row.max, scale
 
 
+# ------------------------------------------------------------------------------------------------
+# Without options: g L̄ is formed from numbers of the rows when L̄ is known
+# ------------------------------------------------------------------------------------------------
+
+
+def _known(x: Array, t: Array, *, classes: Classes) -> tuple[Array, ...]:
+    """L, m, p / exp(x - M), T, the main class k, T p_k - t_k."""
+    x, t = xla.stored(x), xla.stored(_like_sums(t, x))
+    row, top, others = classes.statistics_and_split(x, classes.max(x), t)
+    mass = others + top
+    at_main = others - mass * (row.others / row.total)
+    scale = jnp.ones_like(row.total) / row.total
+    return _loss(x, t, None, row, classes, 0.0), row.max, scale, mass, row.main, at_main
+
+
+def _known_textbook(value: Any, x: Array, t: Array, *, classes: Classes) -> Any:
+    return distribution_loss(x, t, None, classes=classes, z_loss=0.0), *value[1:]
+
+
+@differentiates_as(_known_textbook, given_value=True)
+def _loss_and_known(x: Array, t: Array, *, classes: Classes) -> Any:
+    return classes.fused("distribution_loss", _known, x, t)
+
+
+def _pulled(
+    x: Array,
+    t: Array,
+    m: Array,
+    scale: Array,
+    mass: Array,
+    main: Array,
+    at_main: Array,
+    bar: Array,
+    *,
+    classes: Classes,
+) -> Array:
+    """g L̄, from what is known of the rows."""
+    elsewhere = mass * (exponentials(xla.stored(x), m) * scale) - _like_sums(t, x)
+    g = jnp.where(is_class(main, x, classes.axis), at_main, elsewhere)
+    return scaled(g, bar).astype(x.dtype)
+
+
+def _pulled_textbook(
+    x: Array,
+    t: Array,
+    m: Array,
+    scale: Array,
+    mass: Array,
+    main: Array,
+    at_main: Array,
+    bar: Array,
+    *,
+    classes: Classes,
+) -> Array:
+    """(T p - t) L̄."""
+    del mass, main, at_main
+    m, t = xla.stored(m), _like_sums(t, x)
+    (mass,) = classes.sums(t)
+    return scaled(mass * probabilities(Kept(x, m, scale), classes) - t, bar).astype(x.dtype)
+
+
+@differentiates_as(_pulled_textbook)
+def _gradient_times(*arrays: Array, classes: Classes) -> Array:
+    product: Array = classes.fused("distribution_gradient", _pulled, *arrays)
+    return product
+
+
+# ------------------------------------------------------------------------------------------------
+
+
 def _gradients(
     x: Array,
     t: Array,
@@ -96,7 +178,11 @@ def _gradients(
     classes: Classes,
     z_loss: float,
     perturbed: tuple[bool, ...],
-) -> tuple[Array, tuple[Array | None, ...]]:
+) -> tuple[Array, tuple[Array | Recomputed | None, ...]]:
+    plain = keep is None and not z_loss and not perturbed[1]
+    if plain and classes.recomputes("distribution_loss", x, t):
+        loss, *known = _loss_and_known(x, t, classes=classes)
+        return loss, (Recomputed((x, t, *known), _gradient_times, classes), None, None)
     loss, g, *_ = _loss_and_gradient(x, t, keep, classes=classes, z_loss=z_loss)
     minus_log_p = None
     if perturbed[1]:

@@ -24,7 +24,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxsoftmax.autodiff import custom_rules, differentiates_as
+from jaxsoftmax.autodiff import Recomputed, custom_rules, differentiates_as, scaled
 
 from . import row as rows
 from .devices.classes import Classes
@@ -54,6 +54,9 @@ def label_loss(
     z_loss: float,
 ) -> Array:
     """L of every row, in float32 or wider, the class axis kept with length 1."""
+    if _is_plain(beta, alpha, keep, z_loss):
+        loss: Array = classes.fused("label_loss", _known, x, _as_int32(label, x, classes))[0]
+        return loss
     x, target = xla.stored(x), Target(label, beta, alpha, keep)
     m, x_y = _max_and_label(x, target, classes)
     (r,) = classes.whole(rows.exponentials_without(x, m, classes.own(label, x), classes.axis))
@@ -157,6 +160,70 @@ def _loss_and_gradient(
     return loss, g, row.max, row.scale
 
 
+# ------------------------------------------------------------------------------------------------
+# Without options: g L̄ is formed from numbers of the rows when L̄ is known
+# ------------------------------------------------------------------------------------------------
+
+
+def _is_plain(beta: Any, alpha: Any, keep: Any, z_loss: float) -> bool:
+    return beta is None and alpha is None and keep is None and not z_loss
+
+
+def _as_int32(label: Array, x: Array, classes: Classes) -> Array:
+    """Labels as kernels have them: what is no class is -1."""
+    if label.dtype == jnp.int32:
+        return label
+    valid = (label >= 0) & (label <= last_class(classes.number(x), label.dtype))
+    return jnp.where(valid, label.astype(jnp.int32), jnp.asarray(-1, jnp.int32))
+
+
+def _known(x: Array, label: Array, *, classes: Classes) -> tuple[Array, Array, Array, Array]:
+    """L, m, p / exp(x - M), 1 - p_y."""
+    x, target = xla.stored(x), Target(label)
+    m, x_y = classes.max_and_label(x, label)
+    (r,) = classes.whole(rows.exponentials_without(x, m, classes.own(label, x), classes.axis))
+    row = _row(x, m, x_y, r, target, classes)
+    return row.nll, row.max, row.scale, row.others
+
+
+def _known_textbook(value: Any, x: Array, label: Array, *, classes: Classes) -> Any:
+    loss = label_loss(x, label, None, None, None, classes=classes, z_loss=0.0)
+    return loss, *value[1:]
+
+
+@differentiates_as(_known_textbook, given_value=True)
+def _loss_and_known(x: Array, label: Array, *, classes: Classes) -> Any:
+    return classes.fused("label_loss", _known, x, label)
+
+
+def _pulled(
+    x: Array, label: Array, m: Array, scale: Array, others: Array, bar: Array, *, classes: Classes
+) -> Array:
+    """g L̄, from what is known of the rows."""
+    p = exponentials(xla.stored(x), m) * scale
+    g = jnp.where(is_class(classes.own(label, x), x, classes.axis), -others, p)
+    return scaled(g, bar).astype(x.dtype)
+
+
+def _pulled_textbook(
+    x: Array, label: Array, m: Array, scale: Array, others: Array, bar: Array, *, classes: Classes
+) -> Array:
+    """(p - e_y) L̄."""
+    del others
+    m = xla.stored(m)
+    t = is_class(classes.own(label, x), x, classes.axis).astype(m.dtype)
+    return scaled(probabilities(Kept(x, m, scale), classes) - t, bar).astype(x.dtype)
+
+
+@differentiates_as(_pulled_textbook)
+def _gradient_times(*arrays: Array, classes: Classes) -> Array:
+    product: Array = classes.fused("label_gradient", _pulled, *arrays)
+    return product
+
+
+# ------------------------------------------------------------------------------------------------
+
+
 def _gradients(
     x: Array,
     label: Array,
@@ -167,8 +234,13 @@ def _gradients(
     classes: Classes,
     z_loss: float,
     perturbed: tuple[bool, ...],
-) -> tuple[Array, tuple[Array | None, ...]]:
+) -> tuple[Array, tuple[Array | Recomputed | None, ...]]:
     options: Any = {"classes": classes, "z_loss": z_loss}
+    if _is_plain(beta, alpha, keep, z_loss) and classes.recomputes("label_loss", x, label):
+        label = _as_int32(label, x, classes)
+        loss, *known = _loss_and_known(x, label, classes=classes)
+        g_of = Recomputed((x, label, *known), _gradient_times, classes)
+        return loss, (g_of, None, None, None, None)
     loss, g, *_ = _loss_and_gradient(x, label, beta, alpha, keep, **options)
     nll = minus_log_p = None
     if perturbed[2]:

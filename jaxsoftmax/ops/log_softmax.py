@@ -75,9 +75,14 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
 @custom_rules
 def log_softmax_of(x: Array, *, classes: Classes) -> tuple[Array, Row]:
     """ℓ of canonical logits, and the statistics of the rows, which carry no derivative."""
+    log_p, *row = classes.fused("log_softmax", _log_softmax, x)
+    return log_p, Row(*row)
+
+
+def _log_softmax(x: Array, *, classes: Classes) -> tuple[Array, ...]:
     x = xla.stored(x)
     row = classes.statistics(x, classes.max(x))
-    return (shifted(x, row.max) - row.excess).astype(x.dtype), row
+    return (shifted(x, row.max) - row.excess).astype(x.dtype), *row
 
 
 class _Saved(NamedTuple):
@@ -93,14 +98,19 @@ def _fwd(x: Array, *, classes: Classes) -> tuple[Any, _Saved]:
 
 
 def _jvp(saved: _Saved, x_dot: Array, *, classes: Classes) -> tuple[Array, Row]:
-    v = wide(x_dot)
-    return (v - mean(saved.kept, v, classes)).astype(x_dot.dtype), NO_TANGENT
+    return (wide(x_dot) - mean(saved.kept, x_dot, classes)).astype(x_dot.dtype), NO_TANGENT
 
 
 def _vjp(saved: _Saved, bar: Any, *, classes: Classes) -> tuple[Array]:
-    v = wide(bar[0])
-    p = probabilities(saved.kept, classes)
-    return (_transposed(p, v, saved.main, saved.others, classes=classes).astype(bar[0].dtype),)
+    arrays = *saved.kept, bar[0], saved.main, saved.others
+    return (classes.fused("log_softmax_transposed", _cotangent, *arrays),)
+
+
+def _cotangent(
+    x: Array, m: Array, scale: Array, v: Array, main: Array, others: Array, *, classes: Classes
+) -> Array:
+    p = probabilities(Kept(x, m, scale), classes)
+    return _transposed(p, wide(v), main, others, classes=classes).astype(v.dtype)
 
 
 def _textbook(p: Array, v: Array, main: Array, others: Array, *, classes: Classes) -> Array:

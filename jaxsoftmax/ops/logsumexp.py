@@ -157,6 +157,11 @@ def _kept_shape(a: Array, class_axes: tuple[int, ...]) -> tuple[int, ...]:
 @custom_rules
 def logsumexp_of(a: Array, *, classes: Here) -> tuple[Array, Array, Array]:
     """s; and m and S."""
+    s, m, total = classes.fused("logsumexp", _logsumexp, a)
+    return s, m, total
+
+
+def _logsumexp(a: Array, *, classes: Here) -> tuple[Array, Array, Array]:
     a = xla.stored(a)
     m = classes.max(a)
     # An infinite maximum is the answer, and is put back; what is summed need only be finite.
@@ -173,12 +178,15 @@ def _fwd(a: Array, *, classes: Here) -> tuple[Any, Kept]:
 
 
 def _jvp(kept: Kept, a_dot: Array, *, classes: Here) -> tuple[Array, None, None]:
-    return mean(kept, wide(a_dot), classes).astype(a_dot.dtype), None, None
+    return mean(kept, a_dot, classes).astype(a_dot.dtype), None, None
 
 
 def _vjp(kept: Kept, bar: Any, *, classes: Here) -> tuple[Array]:
-    s_bar = bar[0]
-    return (scaled(probabilities(kept, classes), wide(s_bar)).astype(s_bar.dtype),)
+    return (classes.fused("scaled_probabilities", _cotangent, *kept, wide(bar[0])),)
+
+
+def _cotangent(a: Array, m: Array, scale: Array, s_bar: Array, *, classes: Here) -> Array:
+    return scaled(probabilities(Kept(a, m, scale), classes), s_bar).astype(a.dtype)
 
 
 logsumexp_of.defrules(_fwd, _jvp, _vjp)

@@ -39,10 +39,15 @@ def probabilities(kept: Kept, classes: Classes) -> Array:
 
 
 def mean(kept: Kept, v: Array, classes: Classes) -> Array:
-    """Σ p∘v."""
+    """Σ p∘v, in float32 or wider."""
     if isinstance(classes, Spread):  # the same on all devices: JAX knows what its cotangent is
-        return classes.sums(probabilities(kept, classes) * v)[0]
-    return _mean(_wide(kept.x), kept.max, kept.scale, v, classes=classes)
+        return classes.sums(probabilities(kept, classes) * wide(v))[0]
+    v_mean: Array = classes.fused("mean", _mean_of, *kept, v)
+    return v_mean
+
+
+def _mean_of(x: Array, m: Array, scale: Array, v: Array, *, classes: Classes) -> Array:
+    return _mean(_wide(x), m, scale, wide(v), classes=classes)
 
 
 def plain_logsumexp(x: Array, m: Array, classes: Classes) -> Array:

@@ -114,6 +114,11 @@ def softmax_jacobian(x: ArrayLike, axis: Axis = -1) -> Array:
 @custom_rules
 def softmax_of(x: Array, *, classes: Classes) -> Array:
     """p of canonical logits."""
+    p: Array = classes.fused("softmax", _softmax, x)
+    return p
+
+
+def _softmax(x: Array, *, classes: Classes) -> Array:
     dtype, x = x.dtype, xla.stored(x)
     m = classes.max(x)
     room = classes.most_room(x)  # the smallest entries are results too: the fewer are rounded
@@ -127,23 +132,28 @@ def _fwd(x: Array, *, classes: Classes) -> tuple[Array, Array]:
 
 
 def _jvp(p: Array, x_dot: Array, *, classes: Classes) -> Array:
-    return jacobian_product(p, x_dot, classes).astype(x_dot.dtype)
+    return jacobian_product(p, x_dot, classes)
 
 
 def _vjp(p: Array, p_bar: Array, *, classes: Classes) -> tuple[Array]:
-    return (jacobian_product(p, p_bar, classes).astype(p_bar.dtype),)
+    return (jacobian_product(p, p_bar, classes),)
 
 
 def jacobian_product(p: Array, v: Array, classes: Classes) -> Array:
-    """J v = p ∘ (v - Σ p∘v), accurate for confident p too.
+    """J v = p ∘ (v - Σ p∘v) in the dtype of v, accurate for confident p too.
 
     J has constants in its null space, so v may be taken relative to any class. Relative to the one
     that holds more than half of the probability, if there is one, the entry of that class is a sum
     of small terms instead of the small difference of large ones.
     """
-    p, v = wide(p), wide(v)
+    product: Array = classes.fused("softmax_product", _jacobian_product, p, v)
+    return product
+
+
+def _jacobian_product(p: Array, v: Array, *, classes: Classes) -> Array:
+    dtype, p, v = v.dtype, wide(p), wide(v)
     u = v - lax.stop_gradient(classes.sums(majority(p) * v)[0])
-    return p * (u - classes.sums(p * u)[0])
+    return (p * (u - classes.sums(p * u)[0])).astype(dtype)
 
 
 def centred_product(p: Array, v: Array, classes: Classes) -> Array:

@@ -16,12 +16,15 @@ Work: two collectives a row of logits, the maximum (with the logit of the label)
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxsoftmax.ops import row
+from jaxsoftmax.ops.row import kernel
 from jaxsoftmax.ops.row.exponentials import (
     is_placed,
     largest_exponential,
@@ -42,6 +45,7 @@ class Here:
     """All classes along one axis; where a type spreads that axis, XLA adds up."""
 
     axis: int
+    kernels: bool = True  # whether row kernels may be used
 
     def number(self, x: Array) -> Any:
         """How many classes there are."""
@@ -51,6 +55,21 @@ class Here:
         """Class `y` as a number among those of `x`, or outside of them."""
         del x
         return y
+
+    def fused(self, name: str, form: Callable[..., Any], *arrays: Array) -> Any:
+        """`form(*arrays, classes=self)`, by the kernel `name` where there is one for them."""
+        if self.fits(name, *arrays):
+            return kernel.fused(name, form, *arrays, classes=self)
+        return form(*arrays, classes=self)
+
+    def fits(self, name: str, *arrays: Array) -> bool:
+        """Whether there is a kernel for arrays like these, of which the first is of logits."""
+        fits = self.kernels and kernel.fits(name, self.axis, *arrays)
+        return fits and not is_automatic(*arrays)
+
+    def recomputes(self, name: str, *arrays: Array) -> bool:
+        """Whether a gradient is better formed when its cotangent is known, by that kernel."""
+        return jax.default_backend() == "cpu" and self.fits(name, *arrays)
 
     def may_ask(self, x: Array) -> bool:
         """Whether all rows are on one device, so that to ask something of all is no collective."""
@@ -118,6 +137,18 @@ class Spread:
         """Class `y` as a number among those of this device, or outside of them."""
         before = lax.axis_index(self.names) * x.shape[1]
         return y - before.astype(y.dtype)
+
+    def fused(self, name: str, form: Callable[..., Any], *arrays: Array) -> Any:
+        """`form(*arrays, classes=self)`: kernels are for rows that are on one device."""
+        del name
+        return form(*arrays, classes=self)
+
+    def fits(self, name: str, *arrays: Array) -> bool:
+        """Whether there is a kernel."""
+        del name, arrays
+        return False
+
+    recomputes = fits
 
     def may_ask(self, x: Array) -> bool:
         """Whether to ask something of all rows is no collective."""

@@ -152,7 +152,8 @@ class Settings(NamedTuple):
     @property
     def classes(self) -> Classes:
         """Where the classes of a block of logits are."""
-        return Here(1) if self.axis_name is None else Spread(self.axis_name)
+        # Kernels gain nothing here, and lose where rows are short (docs/performance.md).
+        return Here(1, kernels=False) if self.axis_name is None else Spread(self.axis_name)
 
     def of_logits(self, logits: tuple[Array, ...], shared: Shared, rows: Rows) -> tuple[Array, Any]:
         """The losses of a block of rows, and their statistics."""

@@ -1,0 +1,546 @@
+// The kernels, for the instruction set that this file is compiled for.
+//
+// Notation   x logits, m = max x, M the shift, e = exp(x - M), r = sum exp(x - m) - 1, p = softmax(x).
+//
+// With the largest class left out of r, log(sum exp(x - m)) = log1p(r) keeps its last bits however
+// sure a row is, and nothing need be searched: entries that equal m are counted, not summed. A class
+// has more than half of the probability exactly where x = m and r < 1. Rows of few classes are taken
+// W at a time, one in each lane; in longer ones numbers of a row are doubles.
+#include <vector>
+
+#include "simd.h"
+
+namespace jaxsoftmax {
+namespace ISA {
+
+static constexpr int64_t kShort = 24;
+
+// ------------------------------------------------------------------------------------------------
+// W short rows at a time: t[c] has class c of all of them
+// ------------------------------------------------------------------------------------------------
+
+template <class T>
+INLINE void load_rows(const T* __restrict x, int64_t classes, int64_t n, vf* t) {
+  for (int64_t c = 0; c < classes; ++c) {
+    float lane[W] = {};
+    if (n == W) {
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) lane[i] = number(x[i * classes + c]);
+    } else {
+      for (int64_t i = 0; i < n; ++i) lane[i] = number(x[i * classes + c]);
+    }
+    t[c] = load(lane);
+  }
+}
+template <class T>
+INLINE void store_rows(T* __restrict y, int64_t classes, int64_t n, const vf* t) {
+  for (int64_t c = 0; c < classes; ++c) {
+    T lane[W];
+    store(lane, t[c]);
+    if (n == W) {
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) y[i * classes + c] = lane[i];
+    } else {
+      for (int64_t i = 0; i < n; ++i) y[i * classes + c] = lane[i];
+    }
+  }
+}
+INLINE vf numbers(const void* a, int64_t row, int64_t n) {
+  return n == W ? load((const float*)a + row) : load_part((const float*)a + row, n, 0);
+}
+INLINE vi integers(const void* a, int64_t row, int64_t n) {
+  vi v{};
+  memcpy(&v, (const int32_t*)a + row, 4 * n);
+  return v;
+}
+INLINE void keep(void* a, int64_t row, int64_t n, vf v) {
+  n == W ? store((float*)a + row, v) : store_part((float*)a + row, v, n);
+}
+INLINE void keep(void* a, int64_t row, int64_t n, vi v) {
+  memcpy((int32_t*)a + row, &v, 4 * n);
+}
+
+// The statistics of W rows.
+struct Group {
+  vf m, M, top, r;  // top = exp(m - M)
+  INLINE_MEMBER vf total() const { return top * (r + 1.0f); }
+};
+INLINE Group group(const vf* x, int64_t classes, vf* e, float room = kRoom) {  // and e
+  Group g;
+  vf rest{}, ties{};
+  vi nan{};
+  g.m = x[0];
+  for (int64_t c = 0; c < classes; ++c) g.m = max(x[c], g.m), nan |= x[c] != x[c];
+  g.m = nan ? all(kNan) : g.m;
+  g.M = shift(g.m, room), g.top = exp(g.m - g.M);
+  for (int64_t c = 0; c < classes; ++c) {
+    e[c] = exp(x[c] - g.M);
+    vi tie = x[c] == g.m;
+    rest += tie ? vf{} : e[c];
+    ties += tie ? all(1.0f) : vf{};
+  }
+  g.r = rest / g.top + (ties - 1.0f);
+  return g;
+}
+
+// The loop over short rows: f(row, n) for n of them, at most W.
+template <class F>
+INLINE void groups(int64_t first, int64_t last, F f) {
+  for (int64_t i = first; i < last; i += W) f(i, last - i < W ? last - i : (int64_t)W);
+}
+
+// ------------------------------------------------------------------------------------------------
+// One long row
+// ------------------------------------------------------------------------------------------------
+
+struct Row {
+  float m, M;
+  double top, r;
+  INLINE_MEMBER double total() const { return top * (1.0 + r); }
+};
+// The statistics of a row, and e where there is an array for it.
+template <class T>
+INLINE Row statistics(const T* x, int64_t classes, float* e = nullptr, float room = kRoom) {
+  Row row;
+  row.m = largest(x, classes), row.M = shift(row.m, room);
+  const vf m = all(row.m), M = all(row.M);
+  vi ties{};
+  double rest = sum(classes, [&](int64_t i, int64_t n) LAMBDA {
+    vf v = part(x, i, n, -kInf), a = exp(v - M);
+    if (e) n == W ? store(e + i, a) : store_part(e + i, a, n);
+    vi tie = v == m;
+    ties -= tie;
+    return tie ? vf{} : a;
+  });
+  double number = 0;
+  for (int i = 0; i < W; ++i) number += ties[i];
+  row.top = std::exp((double)row.m - (double)row.M);
+  row.r = rest / row.top + (number - 1);
+  return row;
+}
+// The class that has half of the probability, or -1.
+template <class T>
+INLINE int32_t main_class(const T* x, int64_t classes, const Row& row) {
+  if (!(row.r < 1)) return -1;
+  const vf m = all(row.m);
+  int64_t i = 0;
+  for (; i + W <= classes; i += W) {
+    vi at = load(x + i) == m;
+    int64_t lanes[W / 2], any = 0;
+    memcpy(lanes, &at, sizeof lanes);
+    for (int64_t lane : lanes) any |= lane;
+    if (any) break;
+  }
+  while (i < classes && number(x[i]) != row.m) ++i;
+  return i < classes ? (int32_t)i : -1;
+}
+// Memory for the exponentials of a row, of this thread.
+inline float* scratch(int64_t classes) {
+  static thread_local std::vector<float> memory;
+  if ((int64_t)memory.size() < classes) memory.resize(classes);
+  return memory.data();
+}
+INLINE float* exponentials_of(float* out, int64_t) { return out; }
+INLINE float* exponentials_of(Bf16*, int64_t classes) { return scratch(classes); }
+
+template <class T>
+const T* row_of(const void* a, int64_t row, int64_t classes) {
+  return (const T*)a + row * classes;
+}
+template <class T>
+T* row_of(void* a, int64_t row, int64_t classes) {
+  return (T*)a + row * classes;
+}
+
+// ------------------------------------------------------------------------------------------------
+// The operations
+// ------------------------------------------------------------------------------------------------
+
+// x -> p
+template <class T>
+void softmax(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  const float room = std::floor(-std::log(std::numeric_limits<float>::min()) - std::log((double)C));
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf x[kShort], e[kShort];
+      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
+      vf total = group(x, C, e, room).total();
+      for (int64_t c = 0; c < C; ++c) e[c] /= total;
+      store_rows(row_of<T>(call.out[0], i, C), C, n, e);
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    T* p = row_of<T>(call.out[0], i, C);
+    float* e = exponentials_of(p, C);
+    vf scale = all((float)(1 / statistics(row_of<T>(call.in[0], i, C), C, e, room).total()));
+    write(p, C, [&](int64_t j, int64_t n) LAMBDA { return part(e, j, n) * scale; });
+  }
+}
+
+// p, v -> p (u - sum p u), u = v less its entry at the class that has more than half of p
+template <class T>
+void softmax_product(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf p[kShort], v[kShort], at{}, mean{};
+      load_rows(row_of<T>(call.in[0], i, C), C, n, p);
+      load_rows(row_of<T>(call.in[1], i, C), C, n, v);
+      for (int64_t c = 0; c < C; ++c) at = (p[c] > 0.5f) ? v[c] : at;
+      for (int64_t c = 0; c < C; ++c) v[c] -= at, mean += p[c] * v[c];
+      for (int64_t c = 0; c < C; ++c) v[c] = p[c] * (v[c] - mean);
+      store_rows(row_of<T>(call.out[0], i, C), C, n, v);
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    const T *p = row_of<T>(call.in[0], i, C), *v = row_of<T>(call.in[1], i, C);
+    vf lanes{}, at{};
+    double mean = sum(C, [&](int64_t j, int64_t n) LAMBDA {
+      vf a = part(p, j, n), b = part(v, j, n);
+      lanes = (a > 0.5f) ? b : lanes;
+      at = (a > 0.5f) ? all(1.0f) : at;
+      return a * b;
+    });
+    float main = 0;
+    bool any = false;
+    for (int j = 0; j < W; ++j) main += lanes[j], any |= at[j] != 0;
+    const vf k = all(main);
+    if (any)
+      mean = sum(C, [&](int64_t j, int64_t n) LAMBDA { return part(p, j, n) * (part(v, j, n) - k); });
+    const vf s = all((float)mean);
+    write(row_of<T>(call.out[0], i, C), C, [&](int64_t j, int64_t n) LAMBDA {
+      return part(p, j, n) * ((part(v, j, n) - k) - s);
+    });
+  }
+}
+
+// x -> l = (x - m) - log1p(r), m, the main class, the sum of the other e, of all e, log1p(r)
+template <class T>
+void log_softmax(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf x[kShort], e[kShort];
+      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
+      Group g = group(x, C, e);
+      vi main = vi{} - 1, has = g.r < 1.0f;
+      vf excess = log1p(g.r);
+      for (int64_t c = 0; c < C; ++c) {
+        main = (has & (x[c] == g.m)) ? vi{} + (int32_t)c : main;
+        e[c] = (x[c] - g.m) - excess;
+      }
+      store_rows(row_of<T>(call.out[0], i, C), C, n, e);
+      keep(call.out[1], i, n, g.m), keep(call.out[2], i, n, main);
+      keep(call.out[3], i, n, has ? g.r * g.top : g.total());
+      keep(call.out[4], i, n, g.total()), keep(call.out[5], i, n, excess);
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    const T* x = row_of<T>(call.in[0], i, C);
+    Row row = statistics(x, C);
+    int32_t main = main_class(x, C, row);
+    const vf m = all(row.m), excess = all((float)std::log1p(row.r));
+    write(row_of<T>(call.out[0], i, C), C,
+          [&](int64_t j, int64_t n) LAMBDA { return (part(x, j, n) - m) - excess; });
+    ((float*)call.out[1])[i] = row.m, ((int32_t*)call.out[2])[i] = main;
+    ((float*)call.out[3])[i] = (float)(main < 0 ? row.total() : row.top * row.r);
+    ((float*)call.out[4])[i] = (float)row.total(), ((float*)call.out[5])[i] = excess[0];
+  }
+}
+
+// x, m, 1 / sum e, v, the main class k, 1 - p_k -> v - p sum v, at k as (1 - p_k) v_k - p_k sum of the others
+template <class T>
+void log_softmax_transposed(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf x[kShort], v[kShort], at{}, rest{};
+      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
+      load_rows(row_of<T>(call.in[3], i, C), C, n, v);
+      vf M = shift(numbers(call.in[1], i, n), kRoom), scale = numbers(call.in[2], i, n);
+      vf others = numbers(call.in[5], i, n);
+      vi k = integers(call.in[4], i, n);
+      for (int64_t c = 0; c < C; ++c) {
+        vi is = k == (int32_t)c;
+        at = is ? v[c] : at;
+        rest += is ? vf{} : v[c];
+      }
+      vf at_main = others * at - (1.0f - others) * rest;
+      for (int64_t c = 0; c < C; ++c)
+        v[c] = (k == (int32_t)c) ? at_main : v[c] - exp(x[c] - M) * scale * (at + rest);
+      store_rows(row_of<T>(call.out[0], i, C), C, n, v);
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    const T *x = row_of<T>(call.in[0], i, C), *v = row_of<T>(call.in[3], i, C);
+    const vf M = all(shift(((const float*)call.in[1])[i], kRoom));
+    const vf scale = all(((const float*)call.in[2])[i]);
+    const int32_t k = ((const int32_t*)call.in[4])[i];
+    const double others = ((const float*)call.in[5])[i];
+    auto entries = [&](const T* from) LAMBDA {
+      return [=](int64_t j, int64_t n) LAMBDA { return part(from, j, n); };
+    };
+    double at = k < 0 ? 0 : number(v[k]);
+    double rest = k < 0 ? sum(C, entries(v)) : sum(k, entries(v)) + sum(C - k - 1, entries(v + k + 1));
+    const vf all_v = all((float)(at + rest));
+    T* out = row_of<T>(call.out[0], i, C);
+    write(out, C, [&](int64_t j, int64_t n) LAMBDA {
+      return part(v, j, n) - exp(part(x, j, n) - M) * scale * all_v;
+    });
+    if (k >= 0) put(out + k, (float)(others * at - (1 - others) * rest));
+  }
+}
+
+// x, m, 1 / sum e, v -> sum p v
+template <class T>
+void mean(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf x[kShort], v[kShort], dot{};
+      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
+      load_rows(row_of<T>(call.in[3], i, C), C, n, v);
+      vf M = shift(numbers(call.in[1], i, n), kRoom);
+      for (int64_t c = 0; c < C; ++c) dot += exp(x[c] - M) * v[c];
+      keep(call.out[0], i, n, dot * numbers(call.in[2], i, n));
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    const T *x = row_of<T>(call.in[0], i, C), *v = row_of<T>(call.in[3], i, C);
+    const vf M = all(shift(((const float*)call.in[1])[i], kRoom));
+    double dot = sum(C, [&](int64_t j, int64_t n) LAMBDA {
+      return exp(part(x, j, n, -kInf) - M) * part(v, j, n);
+    });
+    ((float*)call.out[0])[i] = (float)(dot * ((const float*)call.in[2])[i]);
+  }
+}
+
+// x -> s = m + log1p(r), which is m where that is infinite; m, sum e
+template <class T>
+void logsumexp(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf x[kShort], e[kShort];
+      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
+      Group g = group(x, C, e);
+      vf s = (g.m - g.m == vf{}) ? g.m + log1p(g.r) : g.m;
+      n == W ? store((T*)call.out[0] + i, s) : store_part((T*)call.out[0] + i, s, n);
+      keep(call.out[1], i, n, g.m), keep(call.out[2], i, n, g.total());
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    Row row = statistics(row_of<T>(call.in[0], i, C), C);
+    put((T*)call.out[0] + i, row.m - row.m == 0 ? (float)(row.m + std::log1p(row.r)) : row.m);
+    ((float*)call.out[1])[i] = row.m, ((float*)call.out[2])[i] = (float)row.total();
+  }
+}
+
+// x, m, 1 / sum e, b -> p b, 0 where b is
+template <class T>
+void scaled_probabilities(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf x[kShort], b = numbers(call.in[3], i, n), scale = numbers(call.in[2], i, n);
+      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
+      vf M = shift(numbers(call.in[1], i, n), kRoom);
+      for (int64_t c = 0; c < C; ++c) x[c] = (b == 0.0f) ? vf{} : exp(x[c] - M) * scale * b;
+      store_rows(row_of<T>(call.out[0], i, C), C, n, x);
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    const T* x = row_of<T>(call.in[0], i, C);
+    T* out = row_of<T>(call.out[0], i, C);
+    const vf M = all(shift(((const float*)call.in[1])[i], kRoom));
+    const vf scale = all(((const float*)call.in[2])[i]), b = all(((const float*)call.in[3])[i]);
+    if (b[0] == 0) {
+      memset(out, 0, C * sizeof(T));
+      continue;
+    }
+    write(out, C, [&](int64_t j, int64_t n) LAMBDA { return exp(part(x, j, n) - M) * scale * b; });
+  }
+}
+
+// x, y -> L = (m - x_y) + log1p(r), m, 1 / sum e, 1 - p_y; NaN but for m where y is no class
+template <class T>
+void label_loss(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf x[kShort], e[kShort], x_y = all(kNan), e_y = x_y;
+      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
+      vi y = integers(call.in[1], i, n);
+      Group g = group(x, C, e);
+      for (int64_t c = 0; c < C; ++c) {
+        x_y = (y == (int32_t)c) ? x[c] : x_y;
+        e_y = (y == (int32_t)c) ? e[c] : e_y;
+      }
+      vf others = (x_y == g.m) ? g.r * g.top : g.total() - e_y, scale = 1.0f / g.total();
+      keep(call.out[0], i, n, (g.m - x_y) + log1p(g.r)), keep(call.out[1], i, n, g.m);
+      keep(call.out[2], i, n, (x_y == x_y) ? scale : x_y), keep(call.out[3], i, n, others * scale);
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    const T* x = row_of<T>(call.in[0], i, C);
+    const int32_t y = ((const int32_t*)call.in[1])[i];
+    const double x_y = y >= 0 && y < C ? number(x[y]) : kNan;
+    Row row = statistics(x, C);
+    double others = x_y == row.m ? row.r : (1 + row.r) - std::exp(x_y - row.m);
+    ((float*)call.out[0])[i] = (float)((row.m - x_y) + std::log1p(row.r));
+    ((float*)call.out[1])[i] = row.m;
+    ((float*)call.out[2])[i] = x_y == x_y ? (float)(1 / row.total()) : kNan;
+    ((float*)call.out[3])[i] = (float)(others / (1 + row.r));
+  }
+}
+
+// x, y, m, 1 / sum e, 1 - p_y, b -> p b, at y -(1 - p_y) b; 0 where b is
+template <class T>
+void label_gradient(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf x[kShort], b = numbers(call.in[5], i, n), scale = numbers(call.in[3], i, n);
+      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
+      vf M = shift(numbers(call.in[2], i, n), kRoom), others = numbers(call.in[4], i, n);
+      vi y = integers(call.in[1], i, n);
+      for (int64_t c = 0; c < C; ++c) {
+        vf g = (y == (int32_t)c) ? -others : exp(x[c] - M) * scale;
+        x[c] = (b == 0.0f) ? vf{} : g * b;
+      }
+      store_rows(row_of<T>(call.out[0], i, C), C, n, x);
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    const T* x = row_of<T>(call.in[0], i, C);
+    T* out = row_of<T>(call.out[0], i, C);
+    const int32_t y = ((const int32_t*)call.in[1])[i];
+    const vf M = all(shift(((const float*)call.in[2])[i], kRoom));
+    const vf scale = all(((const float*)call.in[3])[i]), b = all(((const float*)call.in[5])[i]);
+    if (b[0] == 0) {
+      memset(out, 0, C * sizeof(T));
+      continue;
+    }
+    write(out, C, [&](int64_t j, int64_t n) LAMBDA { return exp(part(x, j, n) - M) * scale * b; });
+    if (y >= 0 && y < C) put(out + y, -((const float*)call.in[4])[i] * b[0]);
+  }
+}
+
+// x, t -> L = sum t (m - x) + T log1p(r), m, 1 / sum e, T = sum t, the main class k, T p_k - t_k
+template <class T, class Q>
+void distribution_loss(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf x[kShort], t[kShort], e[kShort], at{}, rest{};
+      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
+      load_rows(row_of<Q>(call.in[1], i, C), C, n, t);
+      Group g = group(x, C, e);
+      vf excess = log1p(g.r);
+      vd low_loss{}, high_loss{};
+      vi main = vi{} - 1, has = g.r < 1.0f;
+      for (int64_t c = 0; c < C; ++c) {
+        vi is = has & (x[c] == g.m);
+        main = is ? vi{} + (int32_t)c : main;
+        at = is ? t[c] : at;
+        rest += is ? vf{} : t[c];
+        vf term = (t[c] == 0.0f) ? vf{} : (g.m - x[c]) + excess;
+        low_loss += low(t[c]) * low(term), high_loss += high(t[c]) * high(term);
+      }
+      vf loss;
+      for (int j = 0; j < W / 2; ++j) loss[j] = (float)low_loss[j], loss[W / 2 + j] = (float)high_loss[j];
+      vf mass = at + rest;
+      keep(call.out[0], i, n, loss), keep(call.out[1], i, n, g.m);
+      keep(call.out[2], i, n, 1.0f / g.total()), keep(call.out[3], i, n, mass);
+      keep(call.out[4], i, n, main), keep(call.out[5], i, n, rest - mass * (g.r / (g.r + 1.0f)));
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    const T* x = row_of<T>(call.in[0], i, C);
+    const Q* t = row_of<Q>(call.in[1], i, C);
+    Row row = statistics(x, C);
+    const int32_t k = main_class(x, C, row);
+    const vf m = all(row.m);
+    Sum dot;
+    double mass = sum(C, [&](int64_t j, int64_t n) LAMBDA {
+      vf a = part(t, j, n);
+      dot.add_product(a, m, (a == 0.0f) ? m : part(x, j, n));
+      return a;
+    });
+    const double at = k < 0 ? 0 : number(t[k]);
+    double excess = std::log1p(row.r);
+    ((float*)call.out[0])[i] = (float)(dot.total() + mass * excess);
+    ((float*)call.out[1])[i] = row.m, ((float*)call.out[2])[i] = (float)(1 / row.total());
+    ((float*)call.out[3])[i] = (float)mass, ((int32_t*)call.out[4])[i] = k;
+    ((float*)call.out[5])[i] = (float)((mass - at) - mass * (row.r / (1 + row.r)));
+  }
+}
+
+// x, t, m, 1 / sum e, T, k, T p_k - t_k, b -> (T p - t) b, 0 where b is
+template <class T, class Q>
+void distribution_gradient(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShort) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf x[kShort], t[kShort], b = numbers(call.in[7], i, n), scale = numbers(call.in[3], i, n);
+      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
+      load_rows(row_of<Q>(call.in[1], i, C), C, n, t);
+      vf M = shift(numbers(call.in[2], i, n), kRoom), mass = numbers(call.in[4], i, n);
+      vf at_main = numbers(call.in[6], i, n);
+      vi k = integers(call.in[5], i, n);
+      for (int64_t c = 0; c < C; ++c) {
+        vf g = (k == (int32_t)c) ? at_main : exp(x[c] - M) * scale * mass - t[c];
+        x[c] = (b == 0.0f) ? vf{} : g * b;
+      }
+      store_rows(row_of<T>(call.out[0], i, C), C, n, x);
+    });
+    return;
+  }
+  for (int64_t i = first; i < last; ++i) {
+    const T* x = row_of<T>(call.in[0], i, C);
+    const Q* t = row_of<Q>(call.in[1], i, C);
+    T* out = row_of<T>(call.out[0], i, C);
+    const vf M = all(shift(((const float*)call.in[2])[i], kRoom));
+    const vf scale = all(((const float*)call.in[3])[i]), mass = all(((const float*)call.in[4])[i]);
+    const int32_t k = ((const int32_t*)call.in[5])[i];
+    const vf b = all(((const float*)call.in[7])[i]);
+    if (b[0] == 0) {
+      memset(out, 0, C * sizeof(T));
+      continue;
+    }
+    write(out, C, [&](int64_t j, int64_t n) LAMBDA {
+      return (exp(part(x, j, n) - M) * scale * mass - part(t, j, n)) * b;
+    });
+    if (k >= 0) put(out + k, ((const float*)call.in[6])[i] * b[0]);
+  }
+}
+
+#define OF_LOGITS(name) {name<float>, name<Bf16>, nullptr}
+#define OF_TARGETS(name) {name<float, float>, name<Bf16, Bf16>, name<Bf16, float>}
+const Table table = {
+    OF_LOGITS(softmax),
+    OF_LOGITS(softmax_product),
+    OF_LOGITS(log_softmax),
+    OF_LOGITS(log_softmax_transposed),
+    OF_LOGITS(mean),
+    OF_LOGITS(logsumexp),
+    OF_LOGITS(scaled_probabilities),
+    OF_LOGITS(label_loss),
+    OF_LOGITS(label_gradient),
+    OF_TARGETS(distribution_loss),
+    OF_TARGETS(distribution_gradient),
+};
+
+}  // namespace ISA
+}  // namespace jaxsoftmax
