@@ -14,9 +14,9 @@ from scipy import special
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import check_cv
 
-from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State
+from jaxsoftmax.training.solvers import Params, Problem, Settings, State
 from jaxsoftmax.training.solvers.newton_cg import NewtonCg
-from jaxsoftmax.training.solvers.path import solve_path
+from jaxsoftmax.training.solvers.path import solve_folds
 
 from .classifier import SoftmaxClassifier
 from .estimator import SoftmaxEstimator, precision
@@ -211,15 +211,16 @@ def _at(params: Params, index: tuple[int, int]) -> Params:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _solve_paths(
-    solver: Solver,
+    solver: NewtonCg,
     problem: Problem,
     weights: jax.Array,
     params: Params,
     settings: Settings,
 ) -> State:
-    def path(weights: jax.Array, l2: jax.Array) -> State:
-        fold = Problem(problem.features, problem.labels, weights)
-        return solve_path(solver, fold, l2, params, settings)
-
-    states: State = jax.vmap(path)(weights, jnp.asarray(problem.l2))
-    return states
+    l2 = jnp.swapaxes(jnp.asarray(problem.l2), 0, 1)
+    rows = Problem(problem.features, problem.labels, problem.weights)
+    states = solve_folds(solver, rows, weights, l2, params, settings)
+    of_folds: State = jax.tree.map(
+        lambda leaf: jnp.swapaxes(leaf, 0, 1) if jnp.ndim(leaf) > 1 else leaf, states
+    )
+    return of_folds
