@@ -11,7 +11,7 @@ from jax import Array
 
 from .newton_cg import NewtonCg
 from .problem import Params, Problem
-from .state import Settings, Solver, State, solve
+from .state import Settings, State, solve
 
 FARTHEST = 2  # times the last step that one starts ahead of the solution before
 
