@@ -27,7 +27,7 @@ class SoftmaxClassifierCV(SoftmaxEstimator):
     """`SoftmaxClassifier` with C chosen by cross-validation, all folds and values in one program.
 
     The folds are solved side by side on the same rows, and the values of C one after another, each
-    from the solution of the one before. The result is fitted to all rows.
+    from where the solutions of the two before it point to. The result is fitted to all rows.
 
     Args:
       Cs: values of C, or their number between 1e-4 and 1e4.
