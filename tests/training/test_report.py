@@ -1,6 +1,7 @@
 """The page and the card of a run: well-formed, self-contained, and with every number on them."""
 
 import base64
+import csv
 import html.parser
 import json
 import math
@@ -220,6 +221,18 @@ def test_runs_are_logged_for_tensorboard(runs, tmp_path, capsys):
             assert list(found[tag].values()) == pytest.approx([r[name] for r in records])
         test = json.loads((run / "scores.json").read_text())["accuracy"]
         assert found["accuracy/test"] == pytest.approx({len(records): test})
+
+
+def test_coefficients_are_told_with_their_standard_errors(runs, tmp_path, capsys):
+    errors, page = tmp_path / "errors.csv", tmp_path / "page.html"
+    assert command("report", runs[0], "--standard-errors", errors, "--out", page) == 0
+    rows = list(csv.DictReader(errors.read_text().splitlines()))
+    units = in_units(load(runs[0]))
+    values = np.concatenate([units.kernel, units.bias[np.newaxis]]).T.ravel()
+    assert [float(row["coefficient"]) for row in rows] == values.tolist()
+    assert all(float(row["standard_error"]) > 0 for row in rows)
+    assert command("report", *runs, "--standard-errors", errors, "--out", page) == 2
+    assert "for a single run" in capsys.readouterr().err
 
 
 def test_without_tensorboardx_the_extra_is_named(runs, tmp_path, monkeypatch, capsys):

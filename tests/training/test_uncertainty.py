@@ -54,7 +54,7 @@ def test_with_a_penalty_they_are_of_whites_form(x64):
     def loss(theta):
         logits = jnp.asarray(X, jnp.float64) @ theta[:-1] + theta[-1:]
         picked = jax.nn.log_softmax(logits)[:, 0]  # its Hessian is the same for any label
-        return -jnp.sum(WEIGHTS * picked) / WEIGHTS.sum()
+        return -jnp.sum(jnp.asarray(WEIGHTS, jnp.float64) * picked) / float(WEIGHTS.sum())
 
     size = start.size
     information = np.asarray(jax.hessian(loss)(jnp.asarray(start))).reshape(size, size)
