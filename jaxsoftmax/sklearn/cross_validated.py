@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 from sklearn.metrics import get_scorer
 from sklearn.model_selection import check_cv
 
-from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State
+from jaxsoftmax.training.solvers import Params, Problem, Settings, State
 from jaxsoftmax.training.solvers.newton_cg import NewtonCg
-from jaxsoftmax.training.solvers.path import solve_path
+from jaxsoftmax.training.solvers.path import solve_folds
 
 from .classifier import SoftmaxClassifier
 from .estimator import SoftmaxEstimator, precision
@@ -26,7 +27,7 @@ class SoftmaxClassifierCV(SoftmaxEstimator):
     """`SoftmaxClassifier` with C chosen by cross-validation, all folds and values in one program.
 
     The folds are solved side by side on the same rows, and the values of C one after another, each
-    from the solution of the one before. The result is fitted to all rows.
+    from where the solutions of the two before it point to. The result is fitted to all rows.
 
     Args:
       Cs: values of C, or their number between 1e-4 and 1e4.
@@ -141,8 +142,15 @@ class SoftmaxClassifierCV(SoftmaxEstimator):
         splits: list[tuple[Any, Any]],
     ) -> Matrix:
         """The score of each fold's rows for each C, ``(folds, Cs)``."""
+        named = self.scoring is None or isinstance(self.scoring, str)
+        measure = OF_LOGITS.get(self.scoring) if named else None
+        if measure is not None:
+            found = [
+                measure(self._fold_logits(fold, matrix[test]), labels[test])
+                for fold, (_, test) in enumerate(splits)
+            ]
+            return np.stack(found)
         scorer = get_scorer(self.scoring) if isinstance(self.scoring, str) else self.scoring
-        scorer = _log_probability if scorer is None else scorer
         scores = np.empty((len(splits), len(self.Cs_)))
         judge = SoftmaxClassifier()
         judge.classes_, judge.n_features_in_ = self.classes_, matrix.shape[1]
@@ -154,11 +162,46 @@ class SoftmaxClassifierCV(SoftmaxEstimator):
                 scores[fold, number] = scorer(judge, part, truth)
         return scores
 
+    def _fold_logits(self, fold: int, part: Matrix) -> Matrix:
+        """Of some rows for all values of C, ``(n_Cs, n, n_classes)``."""
+        coefs, intercepts = self.coefs_paths_[fold], self.intercepts_paths_[fold]
+        logits: Matrix = part @ np.swapaxes(coefs, 1, 2) + intercepts[:, np.newaxis, :]
+        if logits.shape[2] > 1:
+            return logits
+        return np.concatenate([np.zeros_like(logits), logits], axis=2)
 
-def _log_probability(judge: SoftmaxClassifier, X: Matrix, y: npt.NDArray[Any]) -> float:
-    """The mean over rows; scikit-learn's own refuses a fold in which a class is missing."""
-    of_labels = np.searchsorted(judge.classes_, y)[:, np.newaxis]
-    return float(np.take_along_axis(judge.predict_log_proba(X), of_labels, axis=1).mean())
+
+def _accuracy(logits: Matrix, labels: npt.NDArray[np.int32]) -> Vector:
+    """Of each C, ``(n_Cs,)``."""
+    found: Vector = np.mean(logits.argmax(axis=2) == labels, axis=1)
+    return found
+
+
+def _log_probability(logits: Matrix, labels: npt.NDArray[np.int32]) -> Vector:
+    """The mean log-probability of the labels."""
+    found: Vector = _of_labels(special.log_softmax(logits, axis=2), labels).mean(axis=1)
+    return found
+
+
+def _neg_log_loss(logits: Matrix, labels: npt.NDArray[np.int32]) -> Vector:
+    """The same as scikit-learn has it, no probability being within eps of 0 or 1.
+
+    Its own costs a millisecond a call, and refuses a fold in which a class is missing.
+    """
+    eps = np.finfo(logits.dtype).eps
+    mine = np.clip(_of_labels(special.softmax(logits, axis=2), labels), eps, 1 - eps)
+    found: Vector = np.log(mine).mean(axis=1)
+    return found
+
+
+def _of_labels(values: Matrix, labels: npt.NDArray[np.int32]) -> Matrix:
+    """``(n_Cs, n)`` of ``(n_Cs, n, n_classes)``."""
+    chosen: Matrix = values[:, np.arange(len(labels)), labels].astype(np.float64)
+    return chosen
+
+
+# Scores that need no call of an estimator for each fold and each C, by the name of `scoring`.
+OF_LOGITS = {None: _log_probability, "neg_log_loss": _neg_log_loss, "accuracy": _accuracy}
 
 
 def _at(params: Params, index: tuple[int, int]) -> Params:
@@ -168,15 +211,16 @@ def _at(params: Params, index: tuple[int, int]) -> Params:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _solve_paths(
-    solver: Solver,
+    solver: NewtonCg,
     problem: Problem,
     weights: jax.Array,
     params: Params,
     settings: Settings,
 ) -> State:
-    def path(weights: jax.Array, l2: jax.Array) -> State:
-        fold = Problem(problem.features, problem.labels, weights)
-        return solve_path(solver, fold, l2, params, settings)
-
-    states: State = jax.vmap(path)(weights, jnp.asarray(problem.l2))
-    return states
+    l2 = jnp.swapaxes(jnp.asarray(problem.l2), 0, 1)
+    rows = Problem(problem.features, problem.labels, problem.weights)
+    states = solve_folds(solver, rows, weights, l2, params, settings)
+    of_folds: State = jax.tree.map(
+        lambda leaf: jnp.swapaxes(leaf, 0, 1) if jnp.ndim(leaf) > 1 else leaf, states
+    )
+    return of_folds

@@ -15,9 +15,10 @@ from .data.labels import Labels
 from .data.sources import open_source
 from .errors import InputError
 from .model import Classifier, load
-from .report import paired
+from .report import paired, uncertainty
 from .report.paired import Paired
 from .report.scores import Answers, Examination, Majority, examine, judge
+from .runs import plan
 from .runs.folder import CONFIG, read_summary
 
 
@@ -34,6 +35,29 @@ def evaluate(folder: Path, path: Path | None = None) -> Examination:
     model, dataset, seed = _again(folder, path)
     part = dataset.part("test")
     return examine(model, part.features, part.labels, Majority.of(dataset), seed)
+
+
+def standard_errors(folder: Path, path: Path | None = None) -> str:
+    """The coefficients of a run with their standard errors, as CSV.
+
+    Args:
+      folder: The run.
+      path: Where the data are now, if not where the config says.
+
+    Raises:
+      InputError: As of `evaluate`, or there are too many coefficients.
+    """
+    model, dataset, _ = _again(folder, path)
+    config, summary = config_of(folder), read_summary(folder)
+    if config.model.l1 > 0:
+        raise InputError(f"{folder}: with an l1 penalty the optimum has no Hessian")
+    if summary.status != "converged":
+        raise InputError(f"{folder}: standard errors are those of an optimum, and it has none")
+    train, both = dataset.parts.train.stop, dataset.parts.validation.stop
+    rows = slice(0, both if config.model.l2 == "auto" else train)
+    weights = plan.row_weights(config, dataset)[rows]
+    errors = uncertainty.standard_errors(model, dataset.features[rows], weights, summary.l2)
+    return uncertainty.table(model, errors)
 
 
 def compare(first: Path, second: Path, data: Path | None = None) -> Paired:

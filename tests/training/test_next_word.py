@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bench.next_word import perplexities
 from jaxsoftmax.training.config import load_config
 from jaxsoftmax.training.crossvalidation import fitted
 from jaxsoftmax.training.data import prepare
@@ -72,28 +73,20 @@ def test_other_parts_have_no_say_in_the_features():
     assert (a.counts != b.counts).nnz == 0
 
 
-def unigram_and_bigram(parsed):
-    """Perplexities of the test rows: add-half counts, and interpolated Kneser and Ney."""
-    train, test = parsed.parts == 0, parsed.parts == 2
-    size = len(parsed.words)
-    before, after = parsed.before[:, 0], parsed.next
-    counts = np.zeros((size + 1, size))
-    np.add.at(counts, (before[train], after[train]), 1)
-    once, twice = np.sum(counts == 1), np.sum(counts == 2)
-    discount = once / max(once + 2 * twice, 1)
-    kinds = np.sum(counts > 0, axis=0)
-    lower = (np.maximum(kinds - discount, 0) + discount * np.sum(kinds > 0) / size) / kinds.sum()
-    total = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    spared = np.where(
-        counts.sum(axis=1, keepdims=True) > 0,
-        discount * np.sum(counts > 0, axis=1, keepdims=True) / total,
-        1,
-    )
-    bigram = np.maximum(counts - discount, 0) / total + spared * lower
-    assert bigram.sum(axis=1) == pytest.approx(1)
-    alone = np.bincount(after[train], minlength=size) + 0.5
-    p, q = (alone / alone.sum())[after[test]], bigram[before[test], after[test]]
-    return np.exp(-np.log(p).mean()), np.exp(-np.log(q).mean())
+def test_the_bigram_to_beat_is_a_distribution():
+    """Of each word the probabilities sum to 1, told from texts that end in each of the words."""
+    parsed = next_word.parsed(text(), 1)
+    words = np.arange(len(parsed.words), dtype=np.int32)
+    for before in (0, 3, len(words)):
+        total = 0.0
+        for word in words:
+            ending = parsed._replace(
+                before=np.append(parsed.before, [[before]], axis=0).astype(np.int32),
+                next=np.append(parsed.next, word),
+                parts=np.append(np.where(parsed.parts == 2, 1, parsed.parts), 2),
+            )
+            total += 1 / perplexities(ending).bigram
+        assert total == pytest.approx(1)
 
 
 @pytest.fixture
@@ -118,7 +111,7 @@ def test_perplexity_is_below_a_smoothed_bigrams(small):
     dataset = prepare(chosen)
     model, part = fitted(chosen, dataset), dataset.part("test")
     answers = judge(part.labels, model.blocks(part.features))
-    unigram, bigram = unigram_and_bigram(small)
+    unigram, bigram = perplexities(small)
     assert len(part.labels) == np.sum(small.parts == 2)
     assert np.exp(answers.losses.mean()) < 0.95 * bigram < unigram
 

@@ -1,10 +1,12 @@
 """The page and the card of a run: well-formed, self-contained, and with every number on them."""
 
 import base64
+import csv
 import html.parser
 import json
 import math
 import re
+import sys
 import xml.etree.ElementTree as ET
 
 import jax
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
+from tensorboardX.proto import event_pb2
 
 from jaxsoftmax.cli import main
 from jaxsoftmax.training import evaluation, load
@@ -191,6 +194,52 @@ def test_runs_are_compared_on_one_page(runs, tmp_path, capsys):
     assert {"model.l2", '"auto"', "1.0"} <= set(page.values)
     assert command("report", tmp_path) == 2
     assert "holds no finished run" in capsys.readouterr().err
+
+
+def logged(folder):
+    """What TensorBoard finds in a log: {tag: {step: value}}, from the records of its files."""
+    (path,) = folder.glob("events.out.tfevents.*")
+    content, found = path.read_bytes(), {}
+    while content:  # length, its checksum, an event, its checksum
+        size = int.from_bytes(content[:8], "little")
+        event = event_pb2.Event.FromString(content[12 : 12 + size])
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = value.simple_value
+        content = content[16 + size :]
+    return found
+
+
+def test_runs_are_logged_for_tensorboard(runs, tmp_path, capsys):
+    out = ("--out", tmp_path / "page.html", "--tensorboard", tmp_path / "logs")
+    assert command("report", *runs, *out) == 0
+    assert f"wrote {tmp_path / 'logs'}" in capsys.readouterr().out
+    for run in runs:
+        found = logged(tmp_path / "logs" / run.name)
+        records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for tag, name in (("loss/validation", "validation_loss"), ("gradient", "gradient_norm")):
+            assert list(found[tag]) == list(range(1, len(records) + 1))
+            assert list(found[tag].values()) == pytest.approx([r[name] for r in records])
+        test = json.loads((run / "scores.json").read_text())["accuracy"]
+        assert found["accuracy/test"] == pytest.approx({len(records): test})
+
+
+def test_coefficients_are_told_with_their_standard_errors(runs, tmp_path, capsys):
+    errors, page = tmp_path / "errors.csv", tmp_path / "page.html"
+    assert command("report", runs[0], "--standard-errors", errors, "--out", page) == 0
+    rows = list(csv.DictReader(errors.read_text().splitlines()))
+    units = in_units(load(runs[0]))
+    values = np.concatenate([units.kernel, units.bias[np.newaxis]]).T.ravel()
+    assert [float(row["coefficient"]) for row in rows] == values.tolist()
+    assert all(float(row["standard_error"]) > 0 for row in rows)
+    assert command("report", *runs, "--standard-errors", errors, "--out", page) == 2
+    assert "for a single run" in capsys.readouterr().err
+
+
+def test_without_tensorboardx_the_extra_is_named(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert command("report", runs[0], "--tensorboard", tmp_path / "logs") == 2
+    assert "pip install 'jaxsoftmax[tensorboard]'" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
 
 
 def test_two_runs_are_compared_in_pairs(runs, tmp_path, capsys):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binom, norm
 from sklearn import metrics as reference
 from sklearn.calibration import calibration_curve
 
@@ -133,20 +133,27 @@ def test_a_score_of_every_row_right_has_an_interval():
         assert found.intervals[name] == pytest.approx((0.9124, 1.0), abs=5e-5)
 
 
-def test_intervals_hold_the_truth_as_often_as_they_say():
+@pytest.mark.parametrize(("rows", "truth"), [(20, 0.7), (45, 0.9), (200, 0.8), (1000, 0.99)])
+def test_wilsons_interval_holds_the_truth_as_often_as_it_says(rows, truth):
+    count = np.arange(rows + 1)
+    bounds = np.array([metrics.wilson(k / rows, rows) for k in count])
+    holds = (bounds[:, 0] <= truth) & (truth <= bounds[:, 1])
+    assert 0.93 < np.sum(binom.pmf(count, rows, truth)[holds]) < 0.98
+
+
+def test_resampled_intervals_hold_the_truth_as_often_as_they_say(monkeypatch):
+    monkeypatch.setattr(metrics, "MOST_DRAWS", 200 * 200)
     random = np.random.default_rng(0)
     names, majority = ("a", "b"), metrics.Majority(("a", "b"), np.array([0.5, 0.5]))
+    truth = -0.8 * np.log(0.9) - 0.2 * np.log(0.1)
     hits = 0
     for seed in range(60):
         labels = random.integers(0, 2, 200)
-        right = random.random(200) < 0.8
-        mine = np.where(right, 0.9, 0.1)
-        both = np.stack([np.where(labels == 0, mine, 1 - mine)] * 2, axis=1)
-        both[:, 1] = 1 - both[:, 0]
-        low, high = metrics.score(metrics.judge(labels, [both]), names, majority, seed).intervals[
-            "accuracy"
-        ]
-        hits += low <= 0.8 <= high
+        mine = np.where(random.random(200) < 0.8, 0.9, 0.1)
+        first = np.where(labels == 0, mine, 1 - mine)
+        answers = metrics.judge(labels, [np.stack([first, 1 - first], axis=1)])
+        low, high = metrics.score(answers, names, majority, seed).intervals["log_loss"]
+        hits += low <= truth <= high
     assert 50 <= hits < 60
 
 

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -204,6 +205,19 @@ def test_cross_validation_solves_every_fold_to_the_optimum():
     assert ours.Cs_[ours.scores_.mean(axis=0).argmax()] == ours.C_
     final = LogisticRegression(C=ours.C_, tol=1e-12, max_iter=10_000, solver="newton-cg").fit(X, y)
     np.testing.assert_allclose(ours.coef_, final.coef_, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("name", ["accuracy", "neg_log_loss"])
+def test_scores_by_name_are_those_of_scikit_learns_scorer(classes, name):
+    X, y = table(rows=90, classes=classes, seed=13)
+    wide = np.concatenate([X * 1e3, X], axis=1)  # some probabilities are 0
+    for rows in (X, wide):
+        named, called = (
+            SoftmaxClassifierCV(Cs=[1e-3, 1e3], cv=3, scoring=scoring).fit(rows, y).scores_
+            for scoring in (name, get_scorer(name))
+        )
+        np.testing.assert_allclose(named, called, rtol=1e-9)
 
 
 def test_a_class_too_rare_for_every_fold_is_no_error():

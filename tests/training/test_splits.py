@@ -48,6 +48,23 @@ def test_classes_too_rare_to_split_train_and_others_are_in_all_parts():
     ]
 
 
+def test_few_shots_are_as_many_of_each_class_and_decided_by_the_seed():
+    given = labels(40, 20, 10)[np.random.default_rng(0).permutation(70)]
+    whole, _ = splits.by_ratio(given, "abc", SPLIT, seed=3)
+    parts = splits.few_shots(whole, given, 6, seed=3)
+    assert [np.bincount(given[parts == part], minlength=3).tolist() for part in range(3)] == [
+        [6, 6, 5],  # the third class has no more
+        [8, 4, 2],
+        [12, 6, 3],
+    ]
+    assert np.all(whole[parts == 0] == 0)
+    assert np.array_equal(splits.few_shots(whole, given, 6, seed=3), parts)
+    other = splits.few_shots(whole, given, 6, seed=4)
+    assert not np.array_equal(other, parts)
+    more = splits.few_shots(whole, given, 8, seed=3)
+    assert set(np.flatnonzero(parts == 0)) < set(np.flatnonzero(more == 0))  # nested
+
+
 def test_a_column_says_it_in_its_own_words():
     words = ["Train", "val", "dev", "TEST", " training "]
     assert splits.by_column(column(words), "t", "p").parts.tolist() == [0, 1, 1, 2, 0]

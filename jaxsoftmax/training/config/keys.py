@@ -182,6 +182,11 @@ class Split(Section):
         default=None,
         description="The part is a function of this key: a row keeps its part when data grow.",
     )
+    shots: Count | None = Field(
+        default=None,
+        description="So many rows of each class train, drawn by the seed; the others of the "
+        "training part are left out.",
+    )
     validation_path: str | None = Field(default=None, description="A file of validation rows.")
     test_path: str | None = Field(default=None, description="A file of test rows.")
 
@@ -283,6 +288,15 @@ class RunConfig(Section):
             raise ValueError(
                 f'[model] l1 needs [solver] name = "fista": {self.solver.name} follows gradients, '
                 f"which an absolute value has not at 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shots_need_a_penalty(self) -> Self:
+        if self.split.shots is not None and self.model.l2 == "auto":
+            raise ValueError(
+                '[split] shots needs a number for [model] l2: "auto" trains on the validation rows '
+                "too in the end; choose one by `jaxsoftmax sweep --grid l2=1e-4,1e-3`"
             )
         return self
 

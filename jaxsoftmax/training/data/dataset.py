@@ -128,6 +128,9 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
     parts, notes = _assign(config, numbers, numbered.classes, answers, roles, source.origin, files)
     if fold is not None:
         parts = splits.by_fold(parts, numbers, answers.split, config, fold)
+    if config.split.shots is not None:
+        parts = splits.few_shots(parts, numbers, config.split.shots, config.seed)
+        notes.append(f"{config.split.shots} rows of each class train, or all where there are fewer")
     notes += splits.check(parts, numbers, numbered.classes, source.origin)
     out = int(np.sum(numbers < 0))
     notes += [f"{out} rows left out"] * (out > 0)

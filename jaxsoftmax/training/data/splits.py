@@ -147,6 +147,17 @@ def by_fold(
     return new
 
 
+def few_shots(parts: Assignment, labels: Labels, shots: int, seed: int) -> Assignment:
+    """At most so many rows of each class train, drawn by the seed; the others are left out."""
+    train = np.random.default_rng(seed).permutation(np.flatnonzero(parts == 0))
+    train = train[np.argsort(labels[train], kind="stable")]
+    of_class = labels[train]
+    place = np.arange(len(train)) - np.searchsorted(of_class, of_class)
+    fewer = parts.copy()
+    fewer[train[place >= shots]] = OUT
+    return fewer
+
+
 def check(parts: Assignment, labels: Labels, classes: Sequence[str], origin: str) -> list[str]:
     """What is said of parts that lack a class.
 

@@ -24,7 +24,7 @@ TOP = 5
 CONFIDENT = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 MOST_DRAWS = 50_000_000  # of rows, for all resamples of the bootstrap
 HELD = 1 << 26  # probabilities that are kept for the area under the ROC curve
-MOST_CLASSES = 1000  # above, what is told of classes and pairs is of those that occur
+MOST_CLASSES = 1000  # above, classes and pairs are told of that occur, and means have no interval
 
 
 class Bins(NamedTuple):
@@ -333,8 +333,9 @@ def _intervals(answers: Answers, classes: int, seed: int) -> dict[str, tuple[flo
         loss = answers.losses[chosen].mean()
         values[:] = loss, tally.balanced_accuracy(), tally.macro_f1()
     bounds = np.percentile(drawn, [2.5, 97.5], axis=0).T.tolist()
-    resampled = ("log_loss", "balanced_accuracy", "macro_f1")
-    return found | {name: (low, high) for name, (low, high) in zip(resampled, bounds, strict=True)}
+    # Means over many classes are not: a resample lacks those that have one row or two.
+    resampled = ("log_loss", "balanced_accuracy", "macro_f1")[: 3 if classes <= MOST_CLASSES else 1]
+    return found | {name: (low, high) for name, (low, high) in zip(resampled, bounds, strict=False)}
 
 
 def write(folder: Path, examination: Examination, classes: Sequence[str], prefix: str = "") -> None:

@@ -51,17 +51,15 @@ class NewtonCg:
     Attributes:
       max_products: of the Hessian in one step.
       held_bytes: rows × classes probabilities are held between products up to this size.
+      precondition: what conjugate gradients divide by; made anew for each step when left out.
     """
 
     max_products: int = 250
     held_bytes: int = 256 * 2**20
+    precondition: preconditioner.Solve | None = None
 
     def init(self, problem: Problem, params: Params, settings: Settings) -> State:
-        center = surface.weighted_mean(problem)
-        if params.bias is None:
-            center = jnp.zeros_like(center)
-        start = _balanced(surface.shifted(center, params, +1))
-        point = self._evaluate(problem, center, start)
+        center, point = self._centred(problem, params)
         size = _size(point)
         spread = preconditioner.spread(problem, center)
         memory = Memory(center, spread, size, jnp.int32(0), point)
@@ -70,7 +68,9 @@ class NewtonCg:
     def step(self, problem: Problem, state: State) -> State:
         memory: Memory = state.memory
         center, point = memory.center, memory.point
-        solve = preconditioner.build(problem, center, memory.spread, point)
+        solve = self.precondition
+        if solve is None:
+            solve = preconditioner.build(problem, center, memory.spread, point)
         size = _size(point)
         forcing = jnp.minimum(LARGEST_FORCING, jnp.sqrt(size / memory.first_norm))
 
@@ -96,6 +96,21 @@ class NewtonCg:
         return after._replace(
             status=jnp.where(stuck, jnp.int32(Status.LINE_SEARCH_FAILED), after.status)
         )
+
+    def preconditioned(self, problem: Problem, params: Params) -> NewtonCg:
+        """The solver for problems that have nearly this Hessian, which it does not form again."""
+        center, point = self._centred(problem, params)
+        spread = preconditioner.spread(problem, center)
+        solve = preconditioner.build(problem, center, spread, point)
+        return dataclasses.replace(self, precondition=solve)
+
+    def _centred(self, problem: Problem, params: Params) -> tuple[Array, Point]:
+        """The mean of the rows, and the point of the same classifier on rows without it."""
+        center = surface.weighted_mean(problem)
+        if params.bias is None:
+            center = jnp.zeros_like(center)
+        start = _balanced(surface.shifted(center, params, +1))
+        return center, self._evaluate(problem, center, start)
 
     def _evaluate(self, problem: Problem, center: Array, params: Params) -> Point:
         itemsize = params.kernel.dtype.itemsize
