@@ -307,6 +307,16 @@ def test_entropy_of_confident_rows_keeps_its_last_bits(seed):
     assert np.max(error) < 16 * 2.0**-23
 
 
+def test_the_rest_keeps_its_last_bits():
+    """Where the picked class has almost nothing, and where it has almost all: 1 - κ is small."""
+    x = jax.random.normal(jax.random.key(0), (64, 40)).at[:, 7].add(jnp.linspace(-16.0, 25.0, 64))
+    _, ours = linear_log_softmax(x, jnp.eye(40), jnp.full((64, 1), 7), return_rest=True)
+    wide = np.asarray(x, np.float64)
+    rest = np.sum(np.delete(np.exp(wide), 7, 1), 1)
+    right = -np.log1p(np.exp(wide[:, 7]) / rest)
+    np.testing.assert_allclose(ours, right, rtol=8 * 2.0**-23)
+
+
 def test_rank_counts_as_top_k_does():
     """With ties, where the class of the lower number comes first."""
     x = jnp.round(2 * jax.random.normal(jax.random.key(0), (40, 12)))

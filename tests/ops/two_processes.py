@@ -7,11 +7,12 @@ over the other, and each axis is once the one that crosses the processes.
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxsoftmax import linear_softmax_cross_entropy
+from jaxsoftmax import linear_softmax_cross_entropy, linear_softmax_stats
 
 SPECS = P("data", None), P(None, "model"), P("data"), P("model")
 
@@ -30,7 +31,13 @@ def problem():
 def step(features, kernel, labels, bias):
     gradient = jax.value_and_grad(linear_softmax_cross_entropy, (0, 1, 3))
     loss, bars = gradient(features, kernel, labels, bias, label_smoothing=0.1, block_size=2)
-    return loss, *bars
+
+    def values(kernel):
+        stats = linear_softmax_stats(features, kernel, labels, bias, block_size=2)
+        return jnp.sum(jnp.sin(stats.log_prob) + stats.entropy), stats
+
+    of_stats, stats = jax.grad(values, has_aux=True)(kernel)
+    return loss, *bars, of_stats, *stats
 
 
 def main(address, number):

@@ -5,11 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from .heads import ENTROPY, JS, KL, LOG_PROB
 from .record import Operation
 
-# What streams in the same way as the linear loss: its accuracy is measured, and no more.
-OF_HEADS = (LOG_PROB, ENTROPY, KL, JS)
 _FOUND = {
     record
     for file in pkgutil.iter_modules(__path__, f"{__name__}.")
@@ -17,7 +14,9 @@ _FOUND = {
     if isinstance(record, Operation)
 }
 # In the order of tables: functions of logits alone first.
-ALL = tuple(sorted(_FOUND - {*OF_HEADS}, key=lambda record: (len(record.inputs), record.name)))
+_IN_ORDER = sorted(_FOUND, key=lambda record: (len(record.inputs), record.name))
+ALL = tuple(record for record in _IN_ORDER if not record.of_heads)
+OF_HEADS = tuple(record for record in _IN_ORDER if record.of_heads)
 BY_NAME = {record.name: record for record in (*ALL, *OF_HEADS)}
 
 

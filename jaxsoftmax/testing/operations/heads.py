@@ -49,6 +49,7 @@ LOG_PROB = Operation(
     exact=_exact_log_prob,
     terms=lambda size, value, gradient: terms(size, gradient, 1),
     loss=True,
+    of_heads=True,
     gradient=True,
 )
 
@@ -86,6 +87,7 @@ ENTROPY = Operation(
     exact=_exact_entropy,
     terms=_entropy_terms,
     loss=True,
+    of_heads=True,
 )
 
 
@@ -129,6 +131,7 @@ KL = Operation(
     exact=_exact_kl,
     terms=lambda size, value, gradient: terms(size, gradient, 1),
     loss=True,
+    of_heads=True,
 )
 
 
@@ -174,4 +177,6 @@ JS = Operation(
     exact=_exact_js,
     terms=_js_terms,
     loss=True,
+    of_heads=True,
+    value=8.0,  # a plain sum, whose terms JAX 0.10 adds one after another
 )

@@ -71,6 +71,7 @@ class Operation:
       value: what the value may be off: units in the last place, or eps of its largest term.
       scratch: of a loss, the memory that value and gradient may take, in arrays of logits.
       gradient: whether each entry of the gradient is accurate, however small.
+      of_heads: whether it streams as the linear loss does: its accuracy is measured, and no more.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Operation:
     value: float = 3.0
     scratch: float = 0.25
     gradient: bool = False
+    of_heads: bool = False
 
     @property
     def wrt(self) -> tuple[int, ...]:
