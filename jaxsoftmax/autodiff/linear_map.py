@@ -183,9 +183,12 @@ def _known(tangent: Any) -> bool:
 def _transpose(
     bars: Any, *operands: Any, fun: LinearMap, transpose: LinearMap, split: int
 ) -> list[Any]:
-    residuals = operands[:split]
+    residuals, arguments = operands[:split], operands[split:]
     bars = [ad.instantiate_zeros(bar) for bar in bars]
-    return [None] * split + linear(transpose, fun, residuals, bars)
+    results = linear(transpose, fun, residuals, bars)
+    # A cotangent varies along the axes that its argument does, a 0 too.
+    axes = [x.aval.manual_axis_type.varying for x in arguments]
+    return [None] * split + list(map(varying, results, axes))
 
 
 _linear_p.def_impl(_run)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import checkify
 from jax.sharding import PartitionSpec
 
 from jaxsoftmax import (
@@ -138,6 +139,31 @@ def debug_infs() -> None:
         softmax(X)
         with pytest.raises(FloatingPointError):
             log_softmax(X, where=X > 0)
+
+
+@behaviour(
+    83, "a row of −∞ that the caller selects away has gradient 0 (softmax: NaN, say `where`)"
+)
+def selected_away() -> None:
+    x = np.vstack([X, np.full((1, 4), -INF)])
+    for op in (log_softmax, functools.partial(logsumexp, axis=-1)):
+        value, back = jax.vjp(op, x)
+        (gradient,) = back(jnp.zeros_like(value))
+        same(gradient, np.zeros_like(x))
+
+
+@behaviour(84, "checkify finds nothing in legal input; debug modes in all ops: test_debug_modes")
+def checkified() -> None:
+    x, t = np.array([0.0, -INF], np.float32), np.array([1.0, 0.0], np.float32)
+    loss = checkify.checkify(jax.grad(softmax_cross_entropy), errors=checkify.all_checks)
+    assert loss(x, t)[0].get() is None
+
+
+@behaviour(85, "a weight and a target of 0 on an impossible class: derivative 0 in either")
+def weights_of_nothing() -> None:
+    x, t, w = (np.array(row, np.float32) for row in ([1, -INF, 2], [0.5, 0, 0.5], [1, 0, 2]))
+    bars = jax.grad(lambda t, w: softmax_cross_entropy(x, t, class_weights=w), (0, 1))(t, w)
+    same(np.array(bars)[:, 1], np.zeros(2, np.float32))
 
 
 @behaviour(72, "dtypes of results: as the logits; losses float32, or float64 for float64")

@@ -132,6 +132,8 @@ def _cpu(*args: Any, cpu: Any, other: Any, results: Any) -> Any:
 def _chosen_batch(
     axis: Any, operands: Any, dims: Any, *, cpu: Any, other: Any, results: Any
 ) -> Any:
+    if all(dim is None for dim in dims):
+        return by_platform(cpu, other, *operands, results=results), [None] * len(results)
     name = axis.name if isinstance(axis.name, str) else None
     options = {"axis_size": axis.size, "axis_name": name, "spmd_axis_name": axis.spmd_name}
     forms = (jax.vmap(form, tuple(dims), **options) for form in (cpu, other))
