@@ -8,9 +8,9 @@ import signal
 import jax
 import pytest
 
-from jaxsoftmax.cli import main
 from jaxsoftmax.training import trainer
 from jaxsoftmax.training.runs import checkpoints, loop
+from tests.commands import command
 
 pytestmark = pytest.mark.default_modes  # optax promotes types inside its schedules
 
@@ -31,13 +31,6 @@ learning_rate = 0.3
 [checkpoint]
 every_steps = 5
 """
-
-
-def command(*arguments):
-    """Runs a command and returns its exit code."""
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return end.value.code or 0
 
 
 @pytest.fixture(scope="module")
