@@ -29,7 +29,7 @@ import optax
 
 from bench import truth
 from bench.accuracy_report import markdown, missed
-from jaxsoftmax.testing.operations import Operation
+from jaxsoftmax.testing.operations.record import Operation
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 Results = tuple[Any, Any, Any, Any]

@@ -11,7 +11,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from bench import report, truth
-from jaxsoftmax.testing.operations import Operation, named
+from jaxsoftmax.testing.operations import named
+from jaxsoftmax.testing.operations.record import Operation
 
 KINDS = ("value", "vjp", "jvp", "hvp", "gradient")
 

@@ -20,7 +20,7 @@ from jaxsoftmax.testing.cost import Measurement
 from jaxsoftmax.testing.cost.compare import measure
 from jaxsoftmax.testing.cost.compare_op import arguments
 from jaxsoftmax.testing.cost.modes import Mode
-from jaxsoftmax.testing.operations import Operation
+from jaxsoftmax.testing.operations.record import Operation
 
 SECONDS = {"quick": 0.45, "full": 3.0}
 

@@ -18,7 +18,9 @@ from rich.table import Table
 from jaxsoftmax.testing import Comparison, compare
 from jaxsoftmax.testing.cost.compare_op import arguments
 from jaxsoftmax.testing.cost.units import count, size
-from jaxsoftmax.testing.operations import ALL, LINEAR, Operation
+from jaxsoftmax.testing.operations import ALL
+from jaxsoftmax.testing.operations.linear_loss import LINEAR
+from jaxsoftmax.testing.operations.record import Operation
 
 # The linear loss takes its rows in blocks, so it needs enough of them to be seen to.
 SHAPES = {op.name: (512, 1000) for op in ALL} | {LINEAR.name: (8192, 32, 2048)}

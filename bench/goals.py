@@ -20,15 +20,12 @@ from jaxsoftmax import linear_softmax_cross_entropy
 from jaxsoftmax.testing.cost.compare_op import arguments
 from jaxsoftmax.testing.cost.modes import Mode, problem
 from jaxsoftmax.testing.cost.timing import in_turns, ratio
-from jaxsoftmax.testing.operations import (
-    DISTRIBUTIONS,
-    LABELS,
-    LINEAR,
-    LOG_SOFTMAX,
-    LOGSUMEXP,
-    SOFTMAX,
-    Operation,
-)
+from jaxsoftmax.testing.operations.linear_loss import LINEAR
+from jaxsoftmax.testing.operations.log_softmax import LOG_SOFTMAX
+from jaxsoftmax.testing.operations.logsumexp import LOGSUMEXP
+from jaxsoftmax.testing.operations.losses import DISTRIBUTIONS, LABELS
+from jaxsoftmax.testing.operations.record import Operation
+from jaxsoftmax.testing.operations.softmax import SOFTMAX
 
 FOLDER = Path(__file__).parent / "results"
 SHORT = {"float32": "f32", "bfloat16": "bf16"}

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxsoftmax.testing.cost.modes import Mode, Problem
 from jaxsoftmax.testing.cost.programs import Program
-from jaxsoftmax.testing.operations import Operation
+from jaxsoftmax.testing.operations.record import Operation
 
 OPTIONAL = {"optax": "optax", "torch": "torch", "tokamax": "tokamax", "jax-cce": "jax_cce"}
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bench.plot_style import COLOURS, INK, quiet
 from bench.results import Entry, Result
-from jaxsoftmax.testing.operations import LINEAR
+from jaxsoftmax.testing.operations.linear_loss import LINEAR
 
 
 def classes(result: Result) -> Figure:

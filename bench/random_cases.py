@@ -23,7 +23,8 @@ from bench import machine
 from jaxsoftmax.testing.cost.compare import measure
 from jaxsoftmax.testing.cost.compare_op import arguments
 from jaxsoftmax.testing.cost.modes import MODES, Mode
-from jaxsoftmax.testing.operations import ALL, Operation
+from jaxsoftmax.testing.operations import ALL
+from jaxsoftmax.testing.operations.record import Operation
 
 ROWS, CLASSES, FEATURES = (1, 60_000), (2, 300_000), (8, 1024)
 NUMBERS = 2**25  # of logits, at most

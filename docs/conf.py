@@ -4,6 +4,7 @@ Formulas become MathML, which browsers draw without a script: pages need no netw
 """
 
 import importlib.metadata
+import re
 
 from docutils.nodes import SkipNode
 from latex2mathml import converter
@@ -18,6 +19,8 @@ default_role = "code"  # `name` in a docstring is code
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = f"{project} {release}"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
 
 myst_enable_extensions = ["amsmath", "dollarmath"]
 nb_execution_mode = "force"
@@ -35,8 +38,16 @@ def setup(app):
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
 
 
+# A function's name stands off its argument, unless a bracket does.
+_NAME = re.compile(r"(<mi>(?:exp|log|max|min|tanh)</mi>)(?!<mo[^>]*>[(]|</)")
+
+
+def _mathml(formula, **how):
+    return _NAME.sub(r'\1<mspace width="0.17em"/>', converter.convert(formula, **how))
+
+
 def _inline(writer, node):
-    writer.body.append(converter.convert(node.astext()))
+    writer.body.append(_mathml(node.astext()))
     raise SkipNode
 
 
@@ -44,5 +55,5 @@ def _block(writer, node):
     formula = node.astext()
     if "\\\\" in formula and "\\begin" not in formula:
         formula = f"\\begin{{aligned}}{formula}\\end{{aligned}}"
-    writer.body.append(f'<div class="math">{converter.convert(formula, display="block")}</div>')
+    writer.body.append(f'<div class="math">{_mathml(formula, display="block")}</div>')
     raise SkipNode

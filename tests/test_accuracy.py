@@ -16,7 +16,10 @@ from jaxsoftmax.ops.devices.classes import Here
 from jaxsoftmax.ops.row import cpu, xla
 from jaxsoftmax.ops.row.exponentials import largest_exponential, shift
 from jaxsoftmax.ops.softmax import jacobian_product
-from jaxsoftmax.testing.operations import LABELS, LOG_SOFTMAX, SOFTMAX, Operation
+from jaxsoftmax.testing.operations.log_softmax import LOG_SOFTMAX
+from jaxsoftmax.testing.operations.losses import LABELS
+from jaxsoftmax.testing.operations.record import Operation
+from jaxsoftmax.testing.operations.softmax import SOFTMAX
 
 DTYPES = ["float32", "bfloat16", "float16", "float64"]
 # Few classes are one block of a sum, and their errors do not average out.

@@ -18,7 +18,10 @@ from jaxsoftmax.testing.cost.compare_op import arguments
 from jaxsoftmax.testing.cost.modes import MODES, problem
 from jaxsoftmax.testing.cost.timing import FEWEST_ROUNDS, in_turns, median_interval, ratio
 from jaxsoftmax.testing.cost.units import count, duration, size
-from jaxsoftmax.testing.operations import ALL, BY_NAME, LINEAR, LOG_SOFTMAX, SOFTMAX
+from jaxsoftmax.testing.operations import ALL, BY_NAME
+from jaxsoftmax.testing.operations.linear_loss import LINEAR
+from jaxsoftmax.testing.operations.log_softmax import LOG_SOFTMAX
+from jaxsoftmax.testing.operations.softmax import SOFTMAX
 
 ROWS = jnp.asarray(np.random.default_rng(0).normal(size=(6, 5)), jnp.float32)
 

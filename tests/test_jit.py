@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import jaxsoftmax
-from jaxsoftmax.testing.operations import ALL, LINEAR
+from jaxsoftmax.testing.operations import ALL
+from jaxsoftmax.testing.operations.linear_loss import LINEAR
 
 N, D, C = 64, 16, 33
 RANDOM = np.random.default_rng(0)

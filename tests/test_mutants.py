@@ -4,7 +4,6 @@ Each family is a function with its rules in named parts; a mutant replaces one p
 the pen would.
 """
 
-from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -12,64 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from jaxsoftmax import custom_rules
-from jaxsoftmax.testing.operations import SPARSEMAX as SPARSEMAX_RECORD
 from tests import oracle
-from tests.rules import hold
+from tests.mutants import Parts, elementwise, survives, total
 
-pytestmark = [pytest.mark.default_modes, pytest.mark.once]
+pytestmark = [
+    pytest.mark.default_modes,
+    pytest.mark.once,
+    pytest.mark.usefixtures("equal_programs_are_compiled_once"),
+]
 RNG = np.random.default_rng(4)
-Parts = dict[str, Callable[..., Any]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def equal_programs_are_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """All mutants of a function share its values, their differences and its textbook."""
-    cache: dict[str, Any] = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in cache}
-    _configure(cache)
-    yield
-    _configure(before)
-
-
-def _configure(settings: dict[str, Any]) -> None:
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()  # JAX looks at the settings of its cache once
-
-
-def survives(f: Callable[..., Any], *args: Any, oracle: Callable[..., Any]) -> bool:
-    """Whether the harness accepts f; order 2 is asked for where order 1 finds nothing."""
-    accepts = partial(hold, f, *args, oracle=oracle, dtypes=(), vmap=False)
-    return all(accepts(order=order).ok for order in (1, 2))
-
-
-def total(x: Any, axis: int = -1) -> Any:
-    return jnp.sum(x, axis, keepdims=True)
-
 
 # ------------------------------------------------------------------------------------------------
 # softmax and log_softmax
 # ------------------------------------------------------------------------------------------------
-
-
-def elementwise(textbook: Callable[..., Any], parts: Parts) -> custom_rules:
-    """An activation: p is saved, and the maps are `jvp` and `vjp`."""
-    f = custom_rules(lambda x: textbook(x, xp=jnp))
-    saved = parts.get("saved", lambda p: p)
-    f.defrules(
-        lambda x: (f(x), saved(parts.get("p", oracle.softmax)(x, xp=jnp))),
-        parts["jvp"],
-        lambda p, b: (parts["vjp"](p, b),),
-    )
-    return f
-
 
 SOFTMAX: Parts = {
     "jvp": lambda p, v: p * (v - total(p * v)),
@@ -108,19 +64,7 @@ LOG_SOFTMAX_MUTANTS: dict[str, Parts] = {
     "p of another class": {"vjp": lambda p, v: v - jnp.roll(p, 1, -1) * total(v)},
 }
 
-SPARSEMAX: Parts = {
-    "p": SPARSEMAX_RECORD.textbook,
-    "jvp": lambda p, v: (p > 0) * (v - total((p > 0) * v) / total(p > 0)),
-    "vjp": lambda p, v: (p > 0) * (v - total((p > 0) * v) / total(p > 0)),
-}
-SPARSEMAX_MUTANTS: dict[str, Parts] = {
-    "mean over all classes": {"vjp": lambda p, v: (p > 0) * (v - jnp.mean(v, -1, keepdims=True))},
-    "support forgotten outside": {"jvp": lambda p, v: v - total((p > 0) * v) / total(p > 0)},
-    "p where s is right": {"vjp": SOFTMAX["vjp"]},
-}
-
 FAMILIES = {
-    "sparsemax": (SPARSEMAX_RECORD.textbook, SPARSEMAX, SPARSEMAX_MUTANTS),
     "softmax": (oracle.softmax, SOFTMAX, SOFTMAX_MUTANTS),
     "log_softmax": (oracle.log_softmax, LOG_SOFTMAX, LOG_SOFTMAX_MUTANTS),
 }

@@ -18,7 +18,8 @@ from jaxsoftmax import (
     softmax_cross_entropy,
 )
 from jaxsoftmax import softmax_cross_entropy_with_integer_labels as integer_ce
-from jaxsoftmax.testing.operations import ALL, LINEAR
+from jaxsoftmax.testing.operations import ALL
+from jaxsoftmax.testing.operations.linear_loss import LINEAR
 
 C = 6
 EPS = np.finfo(np.float64).eps

@@ -10,14 +10,13 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxsoftmax import (
-    log_softmax,
     logsumexp,
     softmax,
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
     sparsemax,
-    sparsemax_loss,
 )
+from jaxsoftmax.testing.operations import ALL
 from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops.devices import assert_close, mesh_of, placed
 
@@ -34,25 +33,31 @@ LAYOUTS = {
     "rows and classes": ("data", "model"),
 }
 
-# Of logits, targets, labels and a mask.
-FUNCTIONS = {
-    "softmax": lambda x, t, y, m: softmax(x),
+
+def plain(operation):
+    """A call without options, of logits, targets, labels and a mask."""
+
+    def call(x, t, y, m):
+        given = {"logits": x, "targets": t, "labels": y}
+        return operation.function(*(given[name] for name in operation.inputs))
+
+    return call
+
+
+FUNCTIONS = {op.title: plain(op) for op in ALL if "features" not in op.inputs} | {
     "softmax, masked": lambda x, t, y, m: softmax(x, where=m),
-    "log_softmax": lambda x, t, y, m: log_softmax(x),
-    "logsumexp": lambda x, t, y, m: logsumexp(x, 1, where=m),
+    "logsumexp, masked": lambda x, t, y, m: logsumexp(x, 1, where=m),
     "sparsemax, masked": lambda x, t, y, m: sparsemax(x, where=m),
-    "sparsemax loss": lambda x, t, y, m: sparsemax_loss(x, y),
-    "labels": lambda x, t, y, m: softmax_cross_entropy_with_integer_labels(x, y),
     "labels, every option": lambda x, t, y, m: softmax_cross_entropy_with_integer_labels(
         x, y, where=m, ignore_index=3, class_weights=jnp.linspace(0.5, 2, C), **OPTIONS
     ),
-    "distributions": lambda x, t, y, m: softmax_cross_entropy(x, t),
     "distributions, every option": lambda x, t, y, m: softmax_cross_entropy(
         x, t, where=m, class_weights=jnp.linspace(0.5, 2, C), **OPTIONS
     ),
 }
 
 
+NAMES = ("cross-entropy, labels", "cross-entropy, distributions", "softmax")
 SECOND_ORDER = ("softmax", "labels, every option")
 
 
@@ -97,7 +102,7 @@ def test_every_layout_equals_one_device(kind, layout, on_one_device):
         ours = quick_jit(value_and_derivatives, static_argnums=0)(tuple(FUNCTIONS), *arrays)
     assert_close(ours, on_one_device)
     if kind is AxisType.Explicit:
-        (x_bar, _), losses = ours["labels"]
+        (x_bar, _), losses = ours["cross-entropy, labels"]
         assert x_bar.sharding.spec == P(rows, classes)
         assert losses.sharding.spec == P(rows)
 
@@ -118,7 +123,7 @@ def test_rows_of_a_shard_map(check_vma, on_one_device):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-@pytest.mark.parametrize("name", ["labels", "distributions", "softmax"])
+@pytest.mark.parametrize("name", NAMES)
 def test_spread_classes_are_not_gathered(kind, name):
     """What crosses devices is a few numbers of each row."""
     mesh = mesh_of(kind, data=2, model=2)
@@ -140,7 +145,7 @@ def test_spread_classes_are_not_gathered(kind, name):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-@pytest.mark.parametrize("name", ["labels", "distributions", "softmax"])
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_moves_where_rows_are_spread(kind, name):
     """Not even one number, as it would to ask all rows for something."""
     mesh = mesh_of(kind, data=4)

@@ -7,7 +7,8 @@ import pytest
 from scipy import optimize
 
 from jaxsoftmax import sparsemax, sparsemax_loss
-from jaxsoftmax.testing.operations import SPARSEMAX, SPARSEMAX_LOSS
+from jaxsoftmax.testing.operations.sparsemax import SPARSEMAX, SPARSEMAX_LOSS
+from tests.mutants import Parts, elementwise, survives, total
 from tests.rules import assert_dtypes, hold
 
 RANDOM = np.random.default_rng(0)
@@ -51,6 +52,28 @@ def test_rules(call, how):
     odd = {check.mode: check.status for check in report.checks if check.status != "ok"}
     assert set(odd.values()) <= {"undecided"}, report
     assert all("finite differences" in name for name in odd), report
+
+
+RIGHT: Parts = {
+    "p": SPARSEMAX.textbook,
+    "jvp": lambda p, v: (p > 0) * (v - total((p > 0) * v) / total(p > 0)),
+    "vjp": lambda p, v: (p > 0) * (v - total((p > 0) * v) / total(p > 0)),
+}
+MUTANTS: dict[str, Parts] = {
+    "none": {},
+    "mean over all classes": {"vjp": lambda p, v: (p > 0) * (v - jnp.mean(v, -1, keepdims=True))},
+    "support forgotten outside": {"jvp": lambda p, v: v - total((p > 0) * v) / total(p > 0)},
+    "p where s is right": {"vjp": lambda p, v: p * (v - total(p * v))},
+}
+
+
+@pytest.mark.once
+@pytest.mark.default_modes
+@pytest.mark.parametrize("slip", MUTANTS)
+def test_a_slip_of_the_pen_is_found(slip):
+    mutant = elementwise(SPARSEMAX.textbook, RIGHT | MUTANTS[slip])
+    x = np.random.default_rng(4).normal(size=(2, 3))
+    assert survives(mutant, x, oracle=SPARSEMAX.textbook) == (slip == "none")
 
 
 def test_short_steps_stay_on_one_piece(x64):

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxsoftmax.testing.operations import Operation, named
+from jaxsoftmax.testing.operations import named
+from jaxsoftmax.testing.operations.record import Operation
 
 from .compare import compare
 from .comparison import Comparison

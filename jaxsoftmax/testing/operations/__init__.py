@@ -1,28 +1,21 @@
-"""All operations that are measured and tested alike, one record each."""
+"""All operations that are measured and tested alike: one record each, found in the files here."""
 
 from __future__ import annotations
 
-from .linear_loss import LINEAR as LINEAR
-from .log_softmax import LOG_SOFTMAX as LOG_SOFTMAX
-from .logsumexp import LOGSUMEXP as LOGSUMEXP
-from .losses import DISTRIBUTIONS as DISTRIBUTIONS
-from .losses import LABELS as LABELS
-from .record import Operation as Operation
-from .softmax import SOFTMAX as SOFTMAX
-from .sparsemax import SPARSEMAX as SPARSEMAX
-from .sparsemax import SPARSEMAX_LOSS as SPARSEMAX_LOSS
+import importlib
+import pkgutil
 
-ALL = (
-    SOFTMAX,
-    LOG_SOFTMAX,
-    LOGSUMEXP,
-    LABELS,
-    DISTRIBUTIONS,
-    SPARSEMAX,
-    SPARSEMAX_LOSS,
-    LINEAR,
-)
-BY_NAME = {operation.name: operation for operation in ALL}
+from .record import Operation
+
+_FOUND = {
+    record
+    for file in pkgutil.iter_modules(__path__, f"{__name__}.")
+    for record in vars(importlib.import_module(file.name)).values()
+    if isinstance(record, Operation)
+}
+# In the order of tables: functions of logits alone first.
+ALL = tuple(sorted(_FOUND, key=lambda record: (len(record.inputs), record.name)))
+BY_NAME = {record.name: record for record in ALL}
 
 
 def named(name: str) -> Operation:
