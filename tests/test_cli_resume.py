@@ -71,7 +71,10 @@ def stopping(monkeypatch):
     return at
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.once)],
+)
 def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(
     config, whole, stopping, monkeypatch, tmp_path, capsys, number, code
 ):
@@ -112,6 +115,7 @@ def test_a_signal_handler_is_given_back(config, stopping, tmp_path):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.once
 def test_changes_need_a_name(config, stopping, monkeypatch, tmp_path, capsys):
     run = tmp_path / "run"
     stopping(3, signal.SIGINT)
@@ -164,6 +168,7 @@ def test_the_end_of_memory_is_a_sentence(error, config, monkeypatch, tmp_path, c
     assert checkpoints.numbers(tmp_path / "run") == [0]
 
 
+@pytest.mark.once
 def test_a_replacement_that_was_interrupted_replaces_when_it_is_done(
     config, whole, stopping, monkeypatch, tmp_path, capsys
 ):

@@ -29,7 +29,7 @@ def test_a_value_or_a_refusal(name, folder):
     parser, place = PARSERS[name], folder / name
     place.mkdir()
 
-    @settings(max_examples=60)
+    @settings(max_examples=40)
     @given(damaged(parser.seeds))
     def read(content):
         outcome(parser, place, content)
