@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import atheris
-
-with atheris.instrument_imports(include=["jaxsoftmax.training"]):
-    from .parsers import PARSERS, outcome
-
 LIMITS = ("-timeout=10", "-rss_limit_mb=4096", "-malloc_limit_mb=1024", "-print_final_stats=1")
 
 
 def main(name: str, folder: Path, seconds: str) -> None:
-    """Does not return."""
+    """Does not return. What is imported here is watched; atheris is there for `./run fuzz` alone."""
+    import atheris  # noqa: PLC0415
+
+    with atheris.instrument_imports(include=["jaxsoftmax.training"]):
+        from .parsers import PARSERS, outcome  # noqa: PLC0415
+
     corpus, place = folder / "corpus", folder / "place"
     corpus.mkdir()
     place.mkdir()
