@@ -9,7 +9,7 @@ LIMITS = ("-timeout=10", "-rss_limit_mb=4096", "-malloc_limit_mb=1024", "-print_
 
 
 def main(name: str, folder: Path, seconds: str) -> None:
-    """Does not return. What is imported here is watched; atheris is there for `./run fuzz` alone."""
+    """Does not return. What it imports is watched; atheris is there for `./run fuzz` alone."""
     import atheris  # noqa: PLC0415
 
     with atheris.instrument_imports(include=["jaxsoftmax.training"]):
