@@ -15,10 +15,10 @@ import pytest
 import safetensors.numpy
 from sklearn.datasets import load_iris
 
-from jaxsoftmax.cli import main
 from jaxsoftmax.training import data, evaluation, load
 from jaxsoftmax.training.runs import Record
 from jaxsoftmax.training.runs import folder as run_folder
+from tests.commands import command
 
 pytestmark = pytest.mark.default_modes  # optax promotes types inside its schedules
 
@@ -38,13 +38,6 @@ batch_size = 32
 learning_rate = 0.3
 schedule = { name = "cosine" }
 """
-
-
-def command(*arguments):
-    """Runs a command and returns its exit code."""
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return end.value.code or 0
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import signal
 import jax
 import pytest
 
-from jaxsoftmax.cli import main
 from jaxsoftmax.training import trainer
 from jaxsoftmax.training.runs import checkpoints, loop
+from tests.commands import command
 
 pytestmark = pytest.mark.default_modes  # optax promotes types inside its schedules
 
@@ -31,13 +31,6 @@ learning_rate = 0.3
 [checkpoint]
 every_steps = 5
 """
-
-
-def command(*arguments):
-    """Runs a command and returns its exit code."""
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return end.value.code or 0
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +71,10 @@ def stopping(monkeypatch):
     return at
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.once)],
+)
 def test_a_signal_saves_and_the_run_goes_on_to_the_same_bits(
     config, whole, stopping, monkeypatch, tmp_path, capsys, number, code
 ):
@@ -119,6 +115,7 @@ def test_a_signal_handler_is_given_back(config, stopping, tmp_path):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.once
 def test_changes_need_a_name(config, stopping, monkeypatch, tmp_path, capsys):
     run = tmp_path / "run"
     stopping(3, signal.SIGINT)
@@ -171,6 +168,7 @@ def test_the_end_of_memory_is_a_sentence(error, config, monkeypatch, tmp_path, c
     assert checkpoints.numbers(tmp_path / "run") == [0]
 
 
+@pytest.mark.once
 def test_a_replacement_that_was_interrupted_replaces_when_it_is_done(
     config, whole, stopping, monkeypatch, tmp_path, capsys
 ):

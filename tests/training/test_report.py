@@ -16,11 +16,11 @@ from scipy import stats
 from sklearn.datasets import load_digits
 from tensorboardX.proto import event_pb2
 
-from jaxsoftmax.cli import main
 from jaxsoftmax.training import evaluation, load
 from jaxsoftmax.training.model.units import in_units
 from jaxsoftmax.training.report import charts, document, mistakes, paired
 from jaxsoftmax.training.report.scores import judge
+from tests.commands import command
 
 pytestmark = pytest.mark.default_modes
 
@@ -53,12 +53,6 @@ class Page(html.parser.HTMLParser):
     def handle_data(self, data):
         if not self.open or self.open[-1] not in ("script", "style"):
             self.words.append(data)
-
-
-def command(*arguments):
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return end.value.code or 0
 
 
 NAMES = ["<b>", "a & b", 'say "x"', "class|four"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxsoftmax.training import data, trainer
+from bench import wide
+from jaxsoftmax.training import data, load, trainer
 from jaxsoftmax.training.config import load_config
 from jaxsoftmax.training.config.file import load_sweep
 from jaxsoftmax.training.sweep import sweep
@@ -63,3 +64,29 @@ def test_probe_by_dinov2s_protocol(embeddings):
     assert Path(found.best.path).name == "last4.npy"
     assert found.best.validation_accuracy == max(o.validation_accuracy for o in found.outcomes)
     assert found.config.solver.learning_rate == found.best.learning_rate
+
+
+NARROW = ["data.synthetic.rows=256", "data.synthetic.features=64", "data.synthetic.classes=4096"]
+
+
+@pytest.mark.default_modes
+def test_a_million_classes_in_small(tmp_path):
+    """Eight devices share the classes, few of which have rows; the whole way to a model."""
+    config = load_config(CONFIGS / "wide.toml", [*NARROW, "solver.epochs=3"])
+    dataset = data.prepare(config)
+    assert (len(dataset.classes), dataset.features.shape) == (4096, (256, 64))
+    summary = trainer.train(config, dataset, tmp_path)
+    assert summary.test_accuracy > 0.9
+    assert load(tmp_path).params.kernel.shape == (64, 4096)
+    told = (tmp_path / "confusion.csv").read_text().splitlines()
+    assert len(told) < 200  # those that occur, and the header
+
+
+def test_a_device_holds_its_share_of_the_classes():
+    config = load_config(CONFIGS / "wide.toml", NARROW)
+    parts = [
+        wide.memory(config.model_copy(update={"mesh": mesh}), 64, 256, 1 << 16)
+        for mesh in [config.mesh.model_copy(update={"classes": count}) for count in (1, 8)]
+    ]
+    for one, eight in zip(*parts, strict=True):
+        assert eight < one / 7

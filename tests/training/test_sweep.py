@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from jaxsoftmax.cli import main
 from jaxsoftmax.training import data
 from jaxsoftmax.training.config.file import load_config, load_sweep
 from jaxsoftmax.training.config.keys import SweepConfig
@@ -18,6 +17,7 @@ from jaxsoftmax.training.report import sweeps
 from jaxsoftmax.training.runs import loop
 from jaxsoftmax.training.sweep import Point, program, sweep, train
 from jaxsoftmax.training.sweep.train import Outcome, training_rows
+from tests.commands import command
 
 pytestmark = pytest.mark.default_modes
 
@@ -134,12 +134,6 @@ def layers(tmp_path):
     text = '[data]\npath = "bad.npy"\nlabels_path = "y.npy"\n[model]\nl2 = 1e-2\n'
     (tmp_path / "layers.toml").write_text(text + '[sweep]\npath = ["bad.npy", "good.npy"]\n')
     return tmp_path
-
-
-def command(*arguments):
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return end.value.code or 0
 
 
 def test_the_best_run_is_a_run(layers, capsys):

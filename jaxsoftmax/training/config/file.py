@@ -73,6 +73,8 @@ def load_sweep(
     base = from_tree(tree, path, overrides)
     try:
         return base, SweepConfig.model_validate_json(json.dumps(section, default=str))
+    except RecursionError:
+        raise InputError(f"{path}: [sweep] is nested without end") from None
     except ValidationError as error:
         told = [
             f"{path}: [sweep] {'.'.join(map(str, problem['loc']))}: {problem['msg']}"
@@ -89,6 +91,8 @@ def from_tree(tree: Tree, path: Path, overrides: Sequence[str] = ()) -> RunConfi
     _anchor(tree, Path.cwd())
     try:
         return RunConfig.model_validate_json(json.dumps(tree, default=str))
+    except RecursionError:
+        raise InputError(f"{path}: is nested without end") from None
     except ValidationError as error:
         overridden = {key for key, _ in settings}
         told = lines(error.errors(), path, overridden, tree)
@@ -133,7 +137,7 @@ def _parse(text: str) -> tuple[Key, Any]:
         raise InputError(f"--set {text}: expected section.key=value, as in solver.batch_size=64")
     try:
         parsed = tomllib.loads(f"value = {literal}")
-    except ValueError:
+    except (ValueError, RecursionError):  # no literal, or nesting without end
         return key, literal.strip()
     return key, parsed["value"] if len(parsed) == 1 else literal.strip()
 
