@@ -45,7 +45,7 @@ struct Work {
   }
 };
 
-constexpr int64_t kWorthSharing = 1 << 15;  // entries
+constexpr int64_t kWorthSharing = 1 << 16;  // entries: some 20 microseconds of work
 constexpr int64_t kGroup = 16;              // short rows are taken in groups of this many
 
 void run(ffi::ThreadPool pool, Kernel kernel, const Call& call, int64_t rows) {
