@@ -141,7 +141,12 @@ def summary(records: list[dict[str, Any]]) -> list[str]:
 
 def main(count: int, seed: int, console: Console) -> int:
     """Draws, measures, prints and writes; 1 if ours is wrong somewhere."""
-    records = []
+    here, records = machine.describe(), []
+    asked = "asked for" if here["huge_pages_asked_for"] else "not asked for"
+    console.print(
+        f"Row kernels: {here['row_kernels'] or 'none'}. "
+        f"Huge pages: {here['huge_pages']}, {asked} by malloc. Load: {here['load']:.1f}."
+    )
     for number, case in enumerate(draw(count, seed), 1):
         records.append(measured(case))
         speed = records[-1]["speed"]
@@ -152,7 +157,7 @@ def main(count: int, seed: int, console: Console) -> int:
     folder = Path(__file__).parent / "results" / machine.name()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"random-{count}-seed-{seed}-jax-{jax.__version__}.json"
-    content = {"machine": machine.describe(), "seed": seed, "records": records}
+    content = {"machine": here, "seed": seed, "records": records}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     console.print(f"Written: bench/results/{folder.name}/{path.name}")
     return int(any(record["status"] == "wrong" for record in records))

@@ -15,6 +15,7 @@ import pytest
 import safetensors.numpy
 from sklearn.datasets import load_iris
 
+from jaxsoftmax import kernels
 from jaxsoftmax.training import data, evaluation, load
 from jaxsoftmax.training.runs import Record
 from jaxsoftmax.training.runs import folder as run_folder
@@ -439,3 +440,13 @@ def test_bench_measures_an_operation(capsys):
     assert "custom" in out
 
     assert command("bench", "sigmoid", "16x10", *options) == 2
+
+
+def test_env_says_what_is_in_use_and_why_not(capsys):
+    assert command("env") == 0
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert list(told) == ["jaxsoftmax", "Python", "JAX", "devices", "row", "huge"]
+    assert told["JAX"].startswith(jax.__version__)
+    with kernels("off"):
+        assert command("env") == 0
+    assert "row kernels  not in use: JAXSOFTMAX_KERNELS=off" in capsys.readouterr().out

@@ -45,7 +45,7 @@ struct Work {
   }
 };
 
-constexpr int64_t kWorthSharing = 1 << 15;  // entries
+constexpr int64_t kWorthSharing = 1 << 16;  // entries: some 20 microseconds of work
 constexpr int64_t kGroup = 16;              // short rows are taken in groups of this many
 
 void run(ffi::ThreadPool pool, Kernel kernel, const Call& call, int64_t rows) {
@@ -54,7 +54,7 @@ void run(ffi::ThreadPool pool, Kernel kernel, const Call& call, int64_t rows) {
   auto work = std::make_shared<Work>();
   work->call = call, work->kernel = kernel, work->rows = rows;
   int64_t step = (rows + 4 * threads - 1) / (4 * threads);
-  work->step = call.classes <= 2 * kGroup ? (step + kGroup - 1) / kGroup * kGroup : step;
+  work->step = call.classes <= 4 * kGroup ? (step + kGroup - 1) / kGroup * kGroup : step;
   int64_t parts = (rows + work->step - 1) / work->step;
   for (int64_t i = 1; i < std::min(threads, parts); ++i) pool.Schedule([work] { work->take(); });
   work->take();  // what nobody has begun is done here, so that a busy pool cannot hold a call up

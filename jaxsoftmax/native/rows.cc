@@ -13,7 +13,8 @@
 namespace jaxsoftmax {
 namespace ISA {
 
-static constexpr int64_t kShort = 24;
+// Rows of so many classes are short: for what needs statistics of a row, and for the rest.
+static constexpr int64_t kShort = 4 * W, kShortProduct = 16;
 
 // ------------------------------------------------------------------------------------------------
 // W short rows at a time: t[c] has class c of all of them
@@ -183,9 +184,9 @@ void softmax(const Call& call, int64_t first, int64_t last) {
 template <class T>
 void softmax_product(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
-  if (C <= kShort) {
+  if (C <= kShortProduct) {
     groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
-      vf p[kShort], v[kShort], at{}, mean{};
+      vf p[kShortProduct], v[kShortProduct], at{}, mean{};
       load_rows(row_of<T>(call.in[0], i, C), C, n, p);
       load_rows(row_of<T>(call.in[1], i, C), C, n, v);
       for (int64_t c = 0; c < C; ++c) at = (p[c] > 0.5f) ? v[c] : at;
@@ -256,9 +257,9 @@ void log_softmax(const Call& call, int64_t first, int64_t last) {
 template <class T>
 void log_softmax_transposed(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
-  if (C <= kShort) {
+  if (C <= kShortProduct) {
     groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
-      vf x[kShort], v[kShort], at{}, rest{};
+      vf x[kShortProduct], v[kShortProduct], at{}, rest{};
       load_rows(row_of<T>(call.in[0], i, C), C, n, x);
       load_rows(row_of<T>(call.in[3], i, C), C, n, v);
       vf M = shift(numbers(call.in[1], i, n), kRoom), scale = numbers(call.in[2], i, n);
@@ -300,9 +301,9 @@ void log_softmax_transposed(const Call& call, int64_t first, int64_t last) {
 template <class T>
 void mean(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
-  if (C <= kShort) {
+  if (C <= kShortProduct) {
     groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
-      vf x[kShort], v[kShort], dot{};
+      vf x[kShortProduct], v[kShortProduct], dot{};
       load_rows(row_of<T>(call.in[0], i, C), C, n, x);
       load_rows(row_of<T>(call.in[3], i, C), C, n, v);
       vf M = shift(numbers(call.in[1], i, n), kRoom);
@@ -347,9 +348,9 @@ void logsumexp(const Call& call, int64_t first, int64_t last) {
 template <class T>
 void scaled_probabilities(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
-  if (C <= kShort) {
+  if (C <= kShortProduct) {
     groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
-      vf x[kShort], b = numbers(call.in[3], i, n), scale = numbers(call.in[2], i, n);
+      vf x[kShortProduct], b = numbers(call.in[3], i, n), scale = numbers(call.in[2], i, n);
       load_rows(row_of<T>(call.in[0], i, C), C, n, x);
       vf M = shift(numbers(call.in[1], i, n), kRoom);
       for (int64_t c = 0; c < C; ++c) x[c] = (b == 0.0f) ? vf{} : exp(x[c] - M) * scale * b;
@@ -407,9 +408,9 @@ void label_loss(const Call& call, int64_t first, int64_t last) {
 template <class T>
 void label_gradient(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
-  if (C <= kShort) {
+  if (C <= kShortProduct) {
     groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
-      vf x[kShort], b = numbers(call.in[5], i, n), scale = numbers(call.in[3], i, n);
+      vf x[kShortProduct], b = numbers(call.in[5], i, n), scale = numbers(call.in[3], i, n);
       load_rows(row_of<T>(call.in[0], i, C), C, n, x);
       vf M = shift(numbers(call.in[2], i, n), kRoom), others = numbers(call.in[4], i, n);
       vi y = integers(call.in[1], i, n);
@@ -491,9 +492,9 @@ void distribution_loss(const Call& call, int64_t first, int64_t last) {
 template <class T, class Q>
 void distribution_gradient(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
-  if (C <= kShort) {
+  if (C <= kShortProduct) {
     groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
-      vf x[kShort], t[kShort], b = numbers(call.in[7], i, n), scale = numbers(call.in[3], i, n);
+      vf x[kShortProduct], t[kShortProduct], b = numbers(call.in[7], i, n), scale = numbers(call.in[3], i, n);
       load_rows(row_of<T>(call.in[0], i, C), C, n, x);
       load_rows(row_of<Q>(call.in[1], i, C), C, n, t);
       vf M = shift(numbers(call.in[2], i, n), kRoom), mass = numbers(call.in[4], i, n);

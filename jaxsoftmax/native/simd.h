@@ -47,25 +47,52 @@ INLINE vf load(const Bf16* p) {
   return (vf)(__builtin_convertvector(h, vu) << 16);
 }
 INLINE void store(float* p, vf v) { memcpy(p, &v, sizeof v); }
-INLINE void store(Bf16* p, vf v) {  // to nearest, ties to even; NaN stays one
+INLINE vh narrow(vf v) {  // to nearest, ties to even; NaN stays one
   vu u = (vu)v, rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16, nan = vu{} + 0x7fc0;
-  vh h = __builtin_convertvector((v != v) ? nan : rounded, vh);
+  return __builtin_convertvector((v != v) ? nan : rounded, vh);
+}
+INLINE void store(Bf16* p, vf v) {
+  vh h = narrow(v);
   memcpy(p, &h, sizeof h);
 }
-template <class T>
-INLINE vf load_part(const T* p, int64_t n, float fill) {
-  T part[W] = {};
-  memcpy(part, p, n * sizeof(T));
-  vf v = load(part);
-  for (int64_t i = n; i < W; ++i) v[i] = fill;
-  return v;
+
+// The first n, fewer than W: nothing else is touched.
+#if defined(__AVX512F__)
+INLINE __mmask16 first_of(int64_t n) { return (__mmask16)((1u << n) - 1); }
+INLINE vf load_part(const float* p, int64_t n, float fill) {
+  return (vf)_mm512_mask_loadu_ps((__m512)all(fill), first_of(n), p);
 }
-template <class T>
-INLINE void store_part(T* p, vf v, int64_t n) {
-  T part[W];
-  store(part, v);
-  memcpy(p, part, n * sizeof(T));
+INLINE vf load_part(const Bf16* p, int64_t n, float fill) {
+  vh h = (vh)_mm256_maskz_loadu_epi16(first_of(n), p);
+  vf v = (vf)(__builtin_convertvector(h, vu) << 16);
+  return (vf)_mm512_mask_blend_ps(first_of(n), (__m512)all(fill), (__m512)v);
 }
+INLINE void store_part(float* p, vf v, int64_t n) {
+  _mm512_mask_storeu_ps(p, first_of(n), (__m512)v);
+}
+INLINE void store_part(Bf16* p, vf v, int64_t n) {
+  _mm256_mask_storeu_epi16(p, first_of(n), (__m256i)narrow(v));
+}
+#else
+INLINE vi first_of(int64_t n) { return vi{0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)n; }
+INLINE vf load_part(const float* p, int64_t n, float fill) {
+  vf v = (vf)_mm256_maskload_ps(p, (__m256i)first_of(n));
+  return first_of(n) ? v : all(fill);
+}
+INLINE vf load_part(const Bf16* p, int64_t n, float fill) {
+  Bf16 part[W] = {};
+  memcpy(part, p, n * sizeof(Bf16));
+  return first_of(n) ? load(part) : all(fill);
+}
+INLINE void store_part(float* p, vf v, int64_t n) {
+  _mm256_maskstore_ps(p, (__m256i)first_of(n), (__m256)v);
+}
+INLINE void store_part(Bf16* p, vf v, int64_t n) {
+  vh h = narrow(v);
+  memcpy(p, &h, n * sizeof(Bf16));
+}
+#endif
+
 INLINE float number(float x) { return x; }
 INLINE float number(Bf16 x) {
   uint32_t u = (uint32_t)x.bits << 16;
