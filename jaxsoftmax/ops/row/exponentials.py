@@ -104,7 +104,7 @@ def _is_short(x: Array, m: Array) -> bool:
 
 def largest_number(like: Array, share: float = 1.0) -> Array:
     """The largest finite number of a dtype, or a share of it."""
-    limit = float(jnp.finfo(like.dtype).max)  # type: ignore[no-untyped-call]
+    limit = float(jnp.finfo(like.dtype).max)
     return jnp.asarray(share * limit, like.dtype)
 
 
