@@ -179,11 +179,12 @@ def _gradients(
     z_loss: float,
     perturbed: tuple[bool, ...],
 ) -> tuple[Array, tuple[Array | Recomputed | None, ...]]:
-    plain = keep is None and not z_loss and not perturbed[1]
-    if plain and classes.recomputes("distribution_loss", x, t):
+    g: Array | Recomputed
+    if keep is None and not z_loss and classes.recomputes("distribution_loss", x, t):
         loss, *known = _loss_and_known(x, t, classes=classes)
-        return loss, (Recomputed((x, t, *known), _gradient_times, classes), None, None)
-    loss, g, *_ = _loss_and_gradient(x, t, keep, classes=classes, z_loss=z_loss)
+        g = Recomputed((x, t, *known), _gradient_times, classes)
+    else:
+        loss, g, *_ = _loss_and_gradient(x, t, keep, classes=classes, z_loss=z_loss)
     minus_log_p = None
     if perturbed[1]:
         log_p = log_softmax_of(wide(zero_where_dropped(x, keep)), classes=classes)[0]
