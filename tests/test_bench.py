@@ -19,6 +19,8 @@ from jaxsoftmax.testing.operations.linear_loss import LINEAR
 from jaxsoftmax.testing.operations.losses import LABELS
 from jaxsoftmax.testing.operations.softmax import SOFTMAX
 
+pytestmark = pytest.mark.once
+
 
 def record(contender, seconds, *, op=SOFTMAX.name, shape=(80, 50257), mode="jvp", **changed):
     """One benchmark as pytest-benchmark stores it; `against` holds exact ratios."""

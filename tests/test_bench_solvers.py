@@ -8,7 +8,7 @@ import pytest
 from bench import solvers
 from jaxsoftmax.sklearn import SoftmaxClassifier
 
-pytestmark = pytest.mark.default_modes
+pytestmark = [pytest.mark.default_modes, pytest.mark.once]
 
 
 def test_the_judge_knows_objective_and_gradient():

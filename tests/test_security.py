@@ -11,6 +11,8 @@ import jaxsoftmax
 from jaxsoftmax.training.runs import checkpoints
 from tests.faults import scene
 
+pytestmark = pytest.mark.once
+
 PACKAGE = Path(jaxsoftmax.__file__).parent
 MODULES = {
     "pickle", "cPickle", "_pickle", "joblib", "dill", "cloudpickle", "marshal", "shelve", "yaml",

@@ -6,7 +6,10 @@ import pytest
 from tests.faults import scene
 from tests.faults.kinds import KINDS
 
-pytestmark = pytest.mark.default_modes  # optax promotes types inside its schedules
+pytestmark = [
+    pytest.mark.default_modes,
+    pytest.mark.once,
+]  # optax promotes types
 
 
 @pytest.fixture(scope="module")

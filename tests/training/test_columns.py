@@ -12,6 +12,8 @@ from jaxsoftmax.training.data import Columns, Table
 from jaxsoftmax.training.data.columns import Category, Moments, Number, Vector
 from jaxsoftmax.training.data.values import parse
 
+pytestmark = pytest.mark.once
+
 COLUMNS = Columns(
     columns=(
         Number(name="x", mean=2.0, scale=4.0, indicator=True),

@@ -10,6 +10,8 @@ from jaxsoftmax.training.config import RunConfig, load_config, reference
 from jaxsoftmax.training.config.file import load_sweep
 from jaxsoftmax.training.errors import InputError
 
+pytestmark = pytest.mark.once
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 VALID = """

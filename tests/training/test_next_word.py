@@ -17,6 +17,8 @@ from jaxsoftmax.training.runs import loop
 from jaxsoftmax.training.solvers import Params, Problem, Settings
 from jaxsoftmax.training.solvers.schedules import Horizon
 
+pytestmark = pytest.mark.once
+
 PARAGRAPHS, LENGTH, WORDS = 60, 30, 40
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from tests.training.odd_files import CASES, complaint
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_an_odd_file(case, tmp_path):

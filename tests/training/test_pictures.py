@@ -8,6 +8,8 @@ from jaxsoftmax.training.report import pictures as report
 from jaxsoftmax.training.report.scores import Answers, Majority, judge, score
 from jaxsoftmax.training.runs import Record
 
+pytestmark = pytest.mark.once
+
 CONFUSION = np.array([[8, 2, 0], [0, 10, 0], [1, 0, 4]])
 
 

@@ -9,6 +9,8 @@ from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.report.progress import progress
 from jaxsoftmax.training.runs import Record
 
+pytestmark = pytest.mark.once
+
 
 def shown(epochs, *, terminal):
     text = StringIO()

@@ -8,6 +8,8 @@ from jaxsoftmax.training.data import Dataset
 from jaxsoftmax.training.errors import InputError
 from tests.training.odd_files import CASES, prepared
 
+pytestmark = pytest.mark.once
+
 FILES = {
     case.name: (case.content, case.data)
     for case in CASES

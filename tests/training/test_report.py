@@ -17,12 +17,12 @@ from sklearn.datasets import load_digits
 from tensorboardX.proto import event_pb2
 
 from jaxsoftmax.training import evaluation, load
-from jaxsoftmax.training.model.units import in_units
+from jaxsoftmax.training.model.units import affine, in_units
 from jaxsoftmax.training.report import charts, document, mistakes, paired
 from jaxsoftmax.training.report.scores import judge
 from tests.commands import command
 
-pytestmark = pytest.mark.default_modes
+pytestmark = [pytest.mark.default_modes, pytest.mark.once]
 
 VOID = {"meta", "img", "br"}
 
@@ -163,6 +163,15 @@ def test_mistakes_are_the_surest_wrong_rows(runs):
             if reason.feature == column.name:
                 raw = features[m.place, 0].astype(np.float64) * column.scale + column.mean
                 assert reason.value == pytest.approx(raw, rel=1e-12)
+
+
+def test_a_zero_of_the_data_is_told_as_zero(runs):
+    """Not as what is left of it after it was standardised in float32."""
+    model = load(runs[0])
+    mean, scale = affine(model.columns)
+    standard = ((0 - mean) / scale).astype(np.float32).astype(np.float64)
+    assert (mistakes.in_data(model, standard) == 0).all()
+    assert (mistakes.in_data(model, standard + 1e-3) != 0).all()
 
 
 def test_coefficients_in_units_give_the_same_logits(runs):

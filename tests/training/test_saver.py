@@ -14,7 +14,7 @@ from jaxsoftmax.training.errors import InterruptedRunError
 from jaxsoftmax.training.runs import checkpoints, loop
 from jaxsoftmax.training.runs.saver import Saver
 
-pytestmark = pytest.mark.default_modes  # optax promotes types inside its rules
+pytestmark = [pytest.mark.default_modes, pytest.mark.once]  # optax promotes types inside its rules
 
 PATIENCE = 60  # seconds
 TREE = {

@@ -8,6 +8,8 @@ from sklearn.calibration import calibration_curve
 
 from jaxsoftmax.training.report import scores as metrics
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def answers():

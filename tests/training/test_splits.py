@@ -8,6 +8,8 @@ from jaxsoftmax.training.config.keys import Split
 from jaxsoftmax.training.data import splits
 from jaxsoftmax.training.errors import InputError
 
+pytestmark = pytest.mark.once
+
 SPLIT = Split(train=0.5, validation=0.2, test=0.3)
 
 

@@ -83,7 +83,7 @@ def _row(name: str, field: FieldInfo) -> str:
 
 
 def _values(field: FieldInfo) -> str:
-    bounds = [f"{_BOUNDS[kind]} {value:g}" for kind, value in _limits(field.metadata)]
+    bounds = [f"{_BOUNDS[kind]} {value:.10g}" for kind, value in _limits(field.metadata)]
     return " or ".join(_names(field.annotation)) + (", " + ", ".join(bounds) if bounds else "")
 
 

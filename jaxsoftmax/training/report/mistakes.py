@@ -74,4 +74,6 @@ def in_data(model: Classifier, features: npt.NDArray[np.float64]) -> npt.NDArray
     if model.columns.unit_length:
         return features
     mean, scale = affine(model.columns)
-    return features * scale + mean
+    values = features * scale + mean
+    lost = 4 * np.finfo(np.float32).eps * (np.abs(features * scale) + np.abs(mean))
+    return np.where(np.abs(values) <= lost, 0.0, values)  # what is left of a 0 says nothing
