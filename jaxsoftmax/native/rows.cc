@@ -253,7 +253,8 @@ void log_softmax(const Call& call, int64_t first, int64_t last) {
   }
 }
 
-// x, m, 1 / sum e, v, the main class k, 1 - p_k -> v - p sum v, at k as (1 - p_k) v_k - p_k sum of the others
+// x, m, 1 / sum e, v, the main class k, 1 - p_k -> v - p sum v, at k as (1 - p_k) v_k - p_k sum of the others.
+// Where nothing is asked for, p may be NaN: of a row of -inf that the caller selects away.
 template <class T>
 void log_softmax_transposed(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
@@ -270,9 +271,12 @@ void log_softmax_transposed(const Call& call, int64_t first, int64_t last) {
         at = is ? v[c] : at;
         rest += is ? vf{} : v[c];
       }
-      vf at_main = others * at - (1.0f - others) * rest;
-      for (int64_t c = 0; c < C; ++c)
-        v[c] = (k == (int32_t)c) ? at_main : v[c] - exp(x[c] - M) * scale * (at + rest);
+      const vf nothing{}, mass = at + rest;
+      vf at_main = (at == nothing ? nothing : others * at) - (rest == nothing ? nothing : (1.0f - others) * rest);
+      for (int64_t c = 0; c < C; ++c) {
+        vf pulled = exp(x[c] - M) * scale * mass;
+        v[c] = (k == (int32_t)c) ? at_main : v[c] - (mass == nothing ? nothing : pulled);
+      }
       store_rows(row_of<T>(call.out[0], i, C), C, n, v);
     });
     return;
@@ -288,12 +292,14 @@ void log_softmax_transposed(const Call& call, int64_t first, int64_t last) {
     };
     double at = k < 0 ? 0 : number(v[k]);
     double rest = k < 0 ? sum(C, entries(v)) : sum(k, entries(v)) + sum(C - k - 1, entries(v + k + 1));
-    const vf all_v = all((float)(at + rest));
+    const float mass = (float)(at + rest);
+    const vf all_v = all(mass);
     T* out = row_of<T>(call.out[0], i, C);
     write(out, C, [&](int64_t j, int64_t n) LAMBDA {
-      return part(v, j, n) - exp(part(x, j, n) - M) * scale * all_v;
+      const vf kept = part(v, j, n);
+      return mass == 0 ? kept : kept - exp(part(x, j, n) - M) * scale * all_v;
     });
-    if (k >= 0) put(out + k, (float)(others * at - (1 - others) * rest));
+    if (k >= 0) put(out + k, (float)((at == 0 ? 0 : others * at) - (rest == 0 ? 0 : (1 - others) * rest)));
   }
 }
 

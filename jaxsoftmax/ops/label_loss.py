@@ -183,7 +183,7 @@ def _known(x: Array, label: Array, *, classes: Classes) -> tuple[Array, Array, A
     m, x_y = classes.max_and_label(x, label)
     (r,) = classes.whole(rows.exponentials_without(x, m, classes.own(label, x), classes.axis))
     row = _row(x, m, x_y, r, target, classes)
-    return row.nll, row.max, row.scale, row.others
+    return classes.first(row.nll), row.max, row.scale, row.others
 
 
 def _known_textbook(value: Any, x: Array, label: Array, *, classes: Classes) -> Any:
