@@ -147,5 +147,6 @@ def test_a_constant_is_not_computed_with_while_compiling(name: str) -> None:
 
 def test_of_a_constant_alone_nothing_is_computed_while_compiling() -> None:
     for f in (jaxsoftmax.softmax, jaxsoftmax.log_softmax, jaxsoftmax.sparsemax):
-        text = jax.jit(functools.partial(f, jnp.asarray(Z))).lower().compile().as_text()
+        with jaxsoftmax.kernels("off"):  # of a kernel nothing can be computed
+            text = jax.jit(functools.partial(f, jnp.asarray(Z))).lower().compile().as_text()
         assert " reduce(" in text

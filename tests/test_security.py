@@ -22,8 +22,14 @@ CALLS = {"eval", "exec", "compile", "__import__", "system", "popen", "import_mod
 # `check` and `bench` import the function whose name is typed, and compile programs of JAX.
 TYPED = {"import_module", "compile"}
 HARMLESS = {"re.compile", "pc.compile", "platform.system"}
-# One of this package's own modules by the format asked for; a pickle that is written, never read.
-KNOWN = {"training/export/__init__.py": "import_module", "training/export/pipeline.py": "joblib"}
+# One of this package's own modules by the format asked for; a pickle that is written, never read;
+# the compiler, and the library that it makes of this package's own sources.
+KNOWN = {
+    "training/export/__init__.py": "import_module",
+    "training/export/pipeline.py": "joblib",
+    "native/build.py": "subprocess",
+    "native/library.py": "ctypes",
+}
 
 
 def offences(tree):

@@ -113,10 +113,12 @@ def _excess(kept: Kept, classes: Classes) -> Array:
 
 def _exact_difference(x_other: Array, x: Array) -> tuple[Array, Array]:
     """x' - x, and what its rounding has lost (Knuth's sum of two)."""
-    rounded = _difference(x_other, x)
-    part = rounded - x_other
-    lost = (x_other - (rounded - part)) - (x + part)
-    return rounded, zero_where(~jnp.isfinite(lost), lost)
+    infinite = ~(jnp.isfinite(x_other) & jnp.isfinite(x))
+    a, b = zero_where(infinite, x_other), zero_where(infinite, x)
+    rounded = a - b
+    part = rounded - a
+    lost = (a - (rounded - part)) - (b + part)
+    return _difference(x_other, x), zero_where(~jnp.isfinite(lost), lost)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ def conclude(
     baseline, last = test.scores.baseline, state.records[-1]
     _check_worth(state, test.scores, majority.shares)
     save(folder, model)
-    scores.write(folder, test, model.classes)
+    scores.write(folder, test)
     with naming(folder / CURVES):
         pictures.draw_curves(folder / CURVES, state.records, test.scores, _kept(state))
     with naming(folder / CONFUSION):

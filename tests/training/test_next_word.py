@@ -13,7 +13,7 @@ from jaxsoftmax.training.crossvalidation import fitted
 from jaxsoftmax.training.data import prepare
 from jaxsoftmax.training.data.sources import builtin, next_word
 from jaxsoftmax.training.report.scores import judge
-from jaxsoftmax.training.runs import loop
+from jaxsoftmax.training.runs import programs
 from jaxsoftmax.training.solvers import Params, Problem, Settings
 from jaxsoftmax.training.solvers.schedules import Horizon
 
@@ -134,14 +134,14 @@ def test_no_array_of_rows_times_classes():
     settings = Settings(shape(), shape(dtype=jnp.int32))
     state = jax.eval_shape(solver.init, problem, params, settings)
     number = shape(dtype=jnp.int32)
-    steps = loop._batch_steps.lower(
+    steps = programs.batch_steps.lower(
         solver, 0, (batch, rows, 1), problem, state, number, number, number
     )
     of_params = 4 * classes * (width + 1)
     of_batch = 4 * batch * width
     for lowered, held in (
         (steps, 8 * of_params + 2 * of_batch),
-        (loop.scores.lower(params, problem), 0),
+        (programs.scores.lower(params, problem), 0),
     ):
         scratch = lowered.compile().memory_analysis().temp_size_in_bytes
         assert scratch < held + 4 * batch * classes / 4

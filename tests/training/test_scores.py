@@ -55,7 +55,7 @@ def test_confusion_of_very_many_classes_is_written_as_pairs(answers, monkeypatch
     names, majority = tuple("abcd"), metrics.Majority(tuple("abcd"), np.full(4, 0.25))
     found = metrics.judge(labels, [probabilities])
     metrics.write(
-        tmp_path, metrics.Examination(metrics.score(found, names, majority), found), names
+        tmp_path, metrics.Examination(metrics.score(found, names, majority), found, names)
     )
     lines = [line.split(",") for line in (tmp_path / "confusion.csv").read_text().splitlines()]
     assert lines[0] == ["true", "predicted", "rows"]

@@ -136,7 +136,7 @@ def _usable(rows: Rows) -> Array | None:
     def look() -> Array:
         # Finite if the largest is; XLA writes the answers of `isfinite` to memory, N · D of them.
         finite = [
-            jnp.max(jnp.abs(lax.stop_gradient(features)), 1, initial=0) < jnp.inf
+            jnp.isfinite(jnp.max(jnp.abs(lax.stop_gradient(features)), 1, initial=0))
             for features in rows.features
         ]
         found: Array = weigh | functools.reduce(jnp.logical_and, finite)

@@ -147,7 +147,7 @@ def _of_penalty(record: Record) -> Sequence[Cell]:
 
 def confusion(folder: Path, result: Result) -> Iterator[Html]:
     """What is taken for what, and how far probabilities can be believed."""
-    scores, answers = result.tested
+    scores, answers, _ = result.tested
     right = int(answers.right.sum())
     yield document.figure(
         (folder / CONFUSION).read_bytes(),

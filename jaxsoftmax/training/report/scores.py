@@ -215,6 +215,7 @@ class Examination(NamedTuple):
 
     scores: Scores
     answers: Answers
+    classes: tuple[str, ...]  # all that the model has
 
 
 def examine(
@@ -222,7 +223,7 @@ def examine(
 ) -> Examination:
     """Scores a model on encoded rows."""
     answers = judge(labels, model.blocks(features))
-    return Examination(score(answers, model.classes, majority, seed), answers)
+    return Examination(score(answers, model.classes, majority, seed), answers, model.classes)
 
 
 class Majority(NamedTuple):
@@ -338,7 +339,7 @@ def _intervals(answers: Answers, classes: int, seed: int) -> dict[str, tuple[flo
     return found | {name: (low, high) for name, (low, high) in zip(resampled, bounds, strict=False)}
 
 
-def write(folder: Path, examination: Examination, classes: Sequence[str], prefix: str = "") -> None:
+def write(folder: Path, examination: Examination, prefix: str = "") -> None:
     """``scores.json`` and ``confusion.csv``: rows are true classes, columns predictions.
 
     Of more than `MOST_CLASSES` classes it has a line for each pair that occurs.
@@ -348,6 +349,7 @@ def write(folder: Path, examination: Examination, classes: Sequence[str], prefix
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     labels, predictions = examination.answers.labels, examination.answers.predictions
+    classes = examination.classes
     if len(classes) > MOST_CLASSES:
         writer.writerow(["true", "predicted", "rows"])
         pairs = confused_pairs(labels, predictions)

@@ -61,6 +61,7 @@ def test_rows_of_very_many_classes(classes: int, dtype: type) -> None:
 
 
 @pytest.mark.parametrize("of", [softmax_cross_entropy, jax.vmap(softmax_cross_entropy)])
+@pytest.mark.usefixtures("forms")
 def test_impossible_classes_cost_and_change_nothing_elsewhere(of) -> None:
     """0 times infinity is left out in the rows that have it; whether one has is asked once."""
     x = RNG.normal(size=(6, CLASSES)).astype(np.float32)
