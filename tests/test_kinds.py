@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxsoftmax
 from jaxsoftmax import (
     cross_entropy,
     linear_softmax_cross_entropy,
@@ -27,6 +28,7 @@ from jaxsoftmax import (
     sparsemax,
     sparsemax_loss,
 )
+from jaxsoftmax.testing.operations import ALL
 from jaxsoftmax.testing.rules.compile import jit as quick_jit
 
 NAN, INF = float("nan"), float("inf")
@@ -326,3 +328,30 @@ def test_the_same_with_tiles(budget: int | None) -> None:
         memory_budget=budget,
     )
     assert loss == 0
+
+
+# --- NaN in rows of more than a few classes: a maximum on CPU may drop it -------------------------
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("classes", [25, 130, 4100])
+def test_a_nan_anywhere_in_a_long_row_is_in_all_that_the_row_gives(classes, mode):
+    random = np.random.default_rng(classes)
+    x = random.normal(0, 3, (16, classes)).astype(np.float32)
+    x[np.arange(16), random.integers(0, classes, 16)] = np.nan
+    given = {
+        "labels": random.integers(0, classes, 16).astype(np.int32),
+        "targets": random.dirichlet(np.ones(classes), 16).astype(np.float32),
+    }
+    for op in ALL:
+        if "features" in op.inputs:
+            continue
+
+        def both(x, op=op):
+            value, back = jax.vjp(lambda x: op.function(x, *map(given.get, op.inputs[1:])), x)
+            return value, back(jnp.full_like(value, 1.5))[0]
+
+        with jaxsoftmax.kernels(mode):
+            assert [bool(np.isnan(part).all()) for part in jax.jit(both)(x)] == [True, True], (
+                op.name
+            )

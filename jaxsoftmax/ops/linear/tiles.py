@@ -253,7 +253,7 @@ class _Block:
         def step(tile: _Tile, bars: tuple[Any, ...]) -> tuple[Any, ...]:
             x, back = tile.logits()
             # The logits are computed again: need they be the same? At least none is larger.
-            elsewhere = exponentials(jnp.minimum(x, row.m), row.m)
+            elsewhere = exponentials(xla.capped(x, row.m), row.m)
             elsewhere = elsewhere * (row.factor * weights)
             alpha = tile.spread(x)
             elsewhere = elsewhere if alpha is None else elsewhere - alpha * weights

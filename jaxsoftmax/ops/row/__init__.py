@@ -52,7 +52,7 @@ def of_likeliest(m: Array, k: Array, e_k: Array, others: Array) -> Row:
     # With half of the probability it is the largest: its exponential is known, and need not be
     # trusted where XLA has computed x twice.
     has_main, largest = e_k >= others, largest_exponential(m)
-    total = jnp.where(has_main, largest + others, jnp.maximum(e_k + others, largest))
+    total = jnp.where(has_main, largest + others, xla.at_least(e_k + others, largest))
     excess = jnp.where(has_main, jnp.log1p(others / largest), jnp.log(total / largest))
     main = jnp.where(has_main, k, jnp.asarray(-1, k.dtype))
     return Row(m, main, jnp.where(has_main, others, total), total, excess)

@@ -73,9 +73,9 @@ def exact_total(x: Array, m: Array, *, axis: int, room: float) -> Array:
     threshold = largest_exponential(m, room) * 2**-7
     small = jnp.sum(jnp.minimum(e, threshold), axis, keepdims=True)
     e = exponentials(xla.another(x), xla.another(m), room)
-    above = jnp.maximum(e - xla.another(threshold), jnp.zeros((), e.dtype))
+    above = e - jnp.minimum(e, xla.another(threshold))  # NaN stays NaN
     sums = small + jnp.sum(above, axis + 1, keepdims=True)[0]
-    return sums if xla.barrier_holds() else jnp.maximum(sums, largest_exponential(m, room))
+    return sums if xla.barrier_holds() else xla.at_least(sums, largest_exponential(m, room))
 
 
 def sum_without(v: Array, k: Array, *, axis: int) -> Array:
@@ -109,7 +109,8 @@ def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, ask
         # Positive only where x is -inf, or as good as; finite, so that t = 0 makes it 0.
         beyond = jnp.minimum(-wide(x), limit) - largest_number(m, 1 - 2**-20)
         lost = jnp.sum(t * jnp.maximum(beyond, jnp.zeros((), m.dtype)), axis, keepdims=True)
-        return loss + jnp.where(lost > 0, jnp.full_like(loss, jnp.inf), jnp.zeros_like(loss))
+        loss = loss + jnp.where(lost > 0, jnp.full_like(loss, jnp.inf), jnp.zeros_like(loss))
+        return jnp.where(jnp.isnan(excess), excess, loss)  # which a minimum may have dropped
 
     if not ask or xla.sums_products_slowly():  # older JAX writes out what both ways share
         return without_impossible()

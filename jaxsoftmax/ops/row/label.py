@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from . import xla
 from .exponentials import exponentials, is_impossible, largest_exponential, zero_where
 
 
@@ -41,7 +42,7 @@ def label_row(m: Array, r: Array, x_y: Array, is_class: Array) -> LabelRow:
     """From the maximum, the sum without the label, its logit, and whether it is a class at all."""
     one = jnp.ones((), m.dtype)
     e_y, largest = exponentials(x_y, m), largest_exponential(m)
-    total = jnp.maximum(r + e_y, largest)
+    total = xla.at_least(r + e_y, largest)
     excess, below = jnp.log(total / largest), m - x_y
     near = exponentials(jnp.maximum(x_y, m - one), m)
     nll = jnp.where(below < one, jnp.log1p(r / near), below + excess)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
+from . import xla
 from .exponentials import (
     exponentials,
     is_class,
@@ -35,7 +36,7 @@ def likeliest(x: Array, m: Array, *, axis: int, room: float) -> tuple[Array, Arr
 def total(x: Array, m: Array, *, axis: int, room: float) -> Array:
     """Σ exp(x - M); no less than its largest term, should XLA compute x twice."""
     sums = jnp.sum(exponentials(x, m, room), axis, keepdims=True)
-    return jnp.maximum(sums, largest_exponential(m, room))
+    return xla.at_least(sums, largest_exponential(m, room))
 
 
 def exact_total(x: Array, m: Array, *, axis: int, room: float) -> Array:
@@ -43,8 +44,8 @@ def exact_total(x: Array, m: Array, *, axis: int, room: float) -> Array:
     e, most = exponentials(x, m, room), largest_exponential(m, room)
     threshold = most * 2**-7
     small = jnp.sum(jnp.minimum(e, threshold), axis, keepdims=True)
-    large = jnp.sum(jnp.maximum(e - threshold, jnp.zeros((), e.dtype)), axis, keepdims=True)
-    return jnp.maximum(small + large, most)
+    large = jnp.sum(e - jnp.minimum(e, threshold), axis, keepdims=True)  # NaN stays NaN
+    return xla.at_least(small + large, most)
 
 
 def sum_without(v: Array, k: Array, *, axis: int) -> Array:

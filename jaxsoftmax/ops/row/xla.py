@@ -57,6 +57,16 @@ def at_most(x: Array, largest: Array) -> Array:
     return y
 
 
+def capped(x: Array, largest: Array) -> Array:
+    """min(x, m), and NaN where x is: a minimum that is part of a sum on CPU may drop it."""
+    return x - jnp.maximum(x - largest, jnp.zeros((), x.dtype))
+
+
+def at_least(x: Array, least: Array) -> Array:
+    """max(x, l), and NaN where x is."""
+    return jnp.where(x < least, least, x)
+
+
 def by_platform(
     cpu: Callable[..., Any], other: Callable[..., Any], *args: Array, results: Any = None
 ) -> list[Array]:
@@ -110,11 +120,11 @@ def _at_most_jvp(primals: Any, tangents: Any) -> Any:
 
 
 _at_most_p = jax.extend.core.Primitive("at_most")
-_at_most_p.def_impl(jnp.minimum)
+_at_most_p.def_impl(capped)
 _at_most_p.def_abstract_eval(lambda x, largest: x)
 ad.primitive_jvps[_at_most_p] = _at_most_jvp
 batching.primitive_batchers[_at_most_p] = _at_most_batch
-mlir.register_lowering(_at_most_p, mlir.lower_fun(jnp.minimum, multiple_results=False))
+mlir.register_lowering(_at_most_p, mlir.lower_fun(capped, multiple_results=False))
 if barrier_holds():
     mlir.register_lowering(_at_most_p, lambda context, x, largest: [x], platform="cpu")
 
