@@ -59,7 +59,7 @@ def at_most(x: Array, largest: Array) -> Array:
 
 def capped(x: Array, largest: Array) -> Array:
     """min(x, m), and NaN where x is: a minimum that is part of a sum on CPU may drop it."""
-    return x - jnp.maximum(x - largest, jnp.zeros((), x.dtype))
+    return jnp.where(x > largest, largest, x)
 
 
 def at_least(x: Array, least: Array) -> Array:
