@@ -347,11 +347,13 @@ def test_a_nan_anywhere_in_a_long_row_is_in_all_that_the_row_gives(classes, mode
         if "features" in op.inputs:
             continue
 
-        def both(x, op=op):
-            value, back = jax.vjp(lambda x: op.function(x, *map(given.get, op.inputs[1:])), x)
-            return value, back(jnp.full_like(value, 1.5))[0]
+        def value(x, op=op):
+            return op.function(x, *map(given.get, op.inputs[1:]))
+
+        def both(x, value=value):
+            out, back = jax.vjp(value, x)
+            return out, back(jnp.full_like(out, 1.5))[0]
 
         with jaxsoftmax.kernels(mode):
-            assert [bool(np.isnan(part).all()) for part in jax.jit(both)(x)] == [True, True], (
-                op.name
-            )
+            found = [jax.jit(value)(x), *jax.jit(both)(x)]  # programs drop different things
+        assert all(np.isnan(part).all() for part in found), op.name
