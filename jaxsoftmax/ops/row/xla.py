@@ -58,13 +58,13 @@ def at_most(x: Array, largest: Array) -> Array:
 
 
 def capped(x: Array, largest: Array) -> Array:
-    """min(x, m), and NaN where x is: a minimum that is part of a sum on CPU may drop it."""
-    return jnp.where(x > largest, largest, x)
+    """min(x, m), and NaN where x is: where either is NaN, XLA:CPU may give the second of the two."""
+    return jnp.minimum(largest, x)
 
 
 def at_least(x: Array, least: Array) -> Array:
     """max(x, l), and NaN where x is."""
-    return jnp.where(x < least, least, x)
+    return jnp.maximum(least, x)
 
 
 def by_platform(
