@@ -140,7 +140,7 @@ def evaluate_file(
         names = names or table.rows.column_names
         label = source.label if source.label in names else summary.label
         column = survey.column_named(names, str(label), source.origin, "label")
-        text = labels.as_text(table.rows[column])
+        text = labels.as_text(table, column)
         numbers = _known(text, label_map or {}, model, source.origin)
         encoded = model.columns.encode(table)
         wanted = numbers >= 0

@@ -161,7 +161,7 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
         source.origin,
         roles.label,
         columned.dropped,
-        (*source.guesses, *notes),
+        (*source.guesses, *columned.notes, *labels.lookalikes(numbered.classes), *notes),
     )
     return dataset._replace(fingerprint=fingerprint(dataset))
 
@@ -248,7 +248,7 @@ def _answers(tables: Iterator[Table], roles: Roles, config: RunConfig, origin: s
     texts, weights, keys = [], [], []
     missing, first_missing = 0, None
     for table in tables:
-        text = labels.as_text(table.rows[roles.label])
+        text = labels.as_text(table, roles.label)
         absent = labels.missing_rows(text, config.columns.missing_values)
         if absent.any() and first_missing is None:
             first_missing = table, absent
