@@ -496,6 +496,11 @@ CASES = [
         lambda dataset: dataset.classes == ("0", "1", "2") and dataset.features.shape == (ROWS, 2),
     ),
     Odd(
+        "far.svm",
+        b"".join(b"%d 1:1 900000000:1\n" % (i % 3) for i in range(ROWS)),
+        "FILE: has a feature of number 900,000,000, and at most 4,194,304 are read",
+    ),
+    Odd(
         "images-idx3-ubyte",
         struct.pack(">HBB3I", 0, 8, 3, ROWS, 2, 2) + bytes(ROWS * 3),
         "FILE: has 72 bytes where its header says 96",

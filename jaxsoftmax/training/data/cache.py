@@ -21,8 +21,8 @@ GB = 10**9
 
 def array(shape: tuple[int, int], data: DataConfig) -> Features:
     """An array to be filled; above ``memory``, a memory map in the cache folder."""
-    size = math.prod(shape) * np.dtype(np.float32).itemsize
-    if size <= data.memory * GB:
+    size = bytes_of(shape)
+    if not too_large(shape, data):
         return np.empty(shape, np.float32)
     parent = folder(data)
     try:
@@ -40,6 +40,16 @@ def array(shape: tuple[int, int], data: DataConfig) -> Features:
         return np.memmap(name, np.float32, "w+", shape=shape)
     except OSError as error:
         raise InputError(f"{parent}: cannot hold features: {error.strerror}") from None
+
+
+def too_large(shape: tuple[int, int], data: DataConfig) -> bool:
+    """Whether an array takes more than ``memory``."""
+    return bytes_of(shape) > data.memory * GB
+
+
+def bytes_of(shape: tuple[int, int]) -> int:
+    """What an array takes."""
+    return math.prod(shape) * np.dtype(np.float32).itemsize
 
 
 def folder(data: DataConfig) -> Path:
