@@ -167,7 +167,9 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
         columned.dropped,
         (*source.guesses, *columned.notes, *labels.lookalikes(numbered.classes), *notes),
     )
-    return dataset._replace(fingerprint=fingerprint(dataset))
+    dataset = dataset._replace(fingerprint=fingerprint(dataset))
+    cache.release(features)
+    return dataset
 
 
 def roles_of(config: RunConfig, source: Source, tables: Callable[[], Iterator[Table]]) -> Roles:
