@@ -329,6 +329,11 @@ CASES = [
         of_people(f"−{SHUFFLED[0] + 1}.5"),
     ),
     Odd("hex.csv", csv(plain(c=[hex(n) for n in SHUFFLED])), of_people(hex(SHUFFLED[0]))),
+    Odd(
+        "levels.csv",
+        csv(plain(c=["0.0cwt", "0.2cwt"] * 12)),
+        right("a", "b", "c=0.0cwt", "c=0.2cwt"),
+    ),
     Odd("signs.csv", csv(plain(c=["+", "-"] * 12)), right("a", "b", "c=+", "c=-")),
     Odd(
         "ages.csv",

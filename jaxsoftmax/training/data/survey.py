@@ -23,6 +23,7 @@ SOME_BAD = 0.1  # of the values: a column of numbers with mistakes, and no colum
 PROBLEMS_SHOWN = 20
 FEWEST_ROWS_TO_COUNT = 5
 FEWEST_NAMES = 10
+MOST_LEVELS = 10  # numbers in the dress of text that are levels, and one-hot like other text
 FEWEST_IDENTIFIERS = 30
 MOST_IDENTIFIERS = 1 << 20
 NAMES_SHOWN = 8
@@ -369,7 +370,7 @@ def _decide_text(
                 f'or categorical = ["{name}"]'
             ),
         )
-    if seen.dressed > 0.9 * seen.bad:
+    if seen.dressed > 0.9 * seen.bad and len(seen.values) > MOST_LEVELS:
         return (
             "text",
             None,
