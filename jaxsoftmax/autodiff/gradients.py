@@ -25,6 +25,7 @@ from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
 from .linear_map import linear
+from .select import select
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +49,7 @@ def scaled(g: Array, b: Array) -> Array:
 
 @jax.custom_jvp
 def _scaled(g: Array, b: Array) -> Array:
-    return jnp.where(b == 0, jnp.zeros((), g.dtype), g) * b
+    return select(b == 0, 0, g) * b
 
 
 def times(a: Array, b: Array) -> Array:

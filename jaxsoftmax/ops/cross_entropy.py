@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxsoftmax.autodiff.select import select
+
 from .call import arguments, one_program
 from .call.axes import Axis, class_axes, merge, merged_axis
 from .call.options import Options, counted
@@ -222,12 +224,12 @@ def cross_entropy(
         q, t, mask, rows = _merged(axes, wide(q), t, mask, rows)
         t = t.astype(q.dtype)
         # As in the losses on logits: no target on a class that does not exist.
-        t = t if mask is None else jnp.where(mask, t, jnp.zeros_like(t))
+        t = t if mask is None else select(mask, t, 0)
     if mask is not None:
-        q = jnp.where(mask, q, jnp.zeros_like(q))
+        q = select(mask, q, 0)
         rows = _both(jnp.any(mask, here.axis, keepdims=True), rows)
     if rows is not None:
-        q, t = jnp.where(rows, q, jnp.ones_like(q)), jnp.where(rows, t, jnp.zeros_like(t))
+        q, t = select(rows, q, 1), select(rows, t, 0)
     return jnp.squeeze(probability_loss(q, t, axis=here.axis), here.axis)
 
 

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxsoftmax.autodiff import Recomputed, custom_rules, differentiates_as, scaled
+from jaxsoftmax.autodiff.select import select
 
 from . import row as rows
 from .devices.classes import Classes
@@ -94,7 +95,7 @@ def _loss_and_gradient(
     scale = jnp.ones_like(row.total) / row.total
     p = exponentials(x, row.max) * scale
     at_main = others - mass * (row.others / row.total)
-    g = jnp.where(is_class(row.main, x, classes.axis), at_main, mass * p - t)
+    g = select(is_class(row.main, x, classes.axis), at_main, mass * p - t)
     if z_loss:
         g = g + jnp.asarray(2 * z_loss, g.dtype) * (row.max + row.excess) * p
     return loss, zero_where_dropped(g, keep), row.max, scale
@@ -138,7 +139,7 @@ def _pulled(
 ) -> Array:
     """g L̄, from what is known of the rows."""
     elsewhere = mass * (exponentials(xla.stored(x), m) * scale) - _like_sums(t, x)
-    g = jnp.where(is_class(main, x, classes.axis), at_main, elsewhere)
+    g = select(is_class(main, x, classes.axis), at_main, elsewhere)
     return scaled(g, bar).astype(x.dtype)
 
 

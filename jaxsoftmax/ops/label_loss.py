@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxsoftmax.autodiff import Recomputed, custom_rules, differentiates_as, scaled
+from jaxsoftmax.autodiff.select import select
 
 from . import row as rows
 from .devices.classes import Classes
@@ -156,7 +157,7 @@ def _loss_and_gradient(
     pull = jnp.asarray(2 * z_loss, m.dtype) * (row.max + row.excess) if z_loss else zero
     at_label = others - mass * row.others + pull * row.probability
     elsewhere = e * ((mass + pull) * row.scale) - (zero if alpha is None else alpha)
-    g = zero_where_dropped(jnp.where(is_label, at_label, elsewhere), keep)
+    g = zero_where_dropped(select(is_label, at_label, elsewhere), keep)
     return loss, g, row.max, row.scale
 
 
@@ -174,7 +175,7 @@ def _as_int32(label: Array, x: Array, classes: Classes) -> Array:
     if label.dtype == jnp.int32:
         return label
     valid = (label >= 0) & (label <= last_class(classes.number(x), label.dtype))
-    return jnp.where(valid, label.astype(jnp.int32), jnp.asarray(-1, jnp.int32))
+    return select(valid, label.astype(jnp.int32), -1)
 
 
 def _known(x: Array, label: Array, *, classes: Classes) -> tuple[Array, Array, Array, Array]:
@@ -201,7 +202,7 @@ def _pulled(
 ) -> Array:
     """g L̄, from what is known of the rows."""
     p = exponentials(xla.stored(x), m) * scale
-    g = jnp.where(is_class(classes.own(label, x), x, classes.axis), -others, p)
+    g = select(is_class(classes.own(label, x), x, classes.axis), -others, p)
     return scaled(g, bar).astype(x.dtype)
 
 

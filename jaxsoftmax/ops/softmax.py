@@ -18,6 +18,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff import custom_rules
+from jaxsoftmax.autodiff.select import select
 
 from .call import arguments, one_program
 from .call.axes import Axis, axes, merge, merged_axis, split
@@ -67,7 +68,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Ar
     p = softmax_of(one_axis, classes=Here(merged_axis(x.ndim, class_axes)))
     p = split(p, class_axes, x.shape)
     # Of a masked class 0 is all there is to say: no derivative passes through it, not even NaN.
-    return p if mask is None else jnp.where(mask, p, jnp.zeros_like(p))
+    return p if mask is None else select(mask, p, 0)
 
 
 @one_program("axis")
@@ -107,8 +108,8 @@ def softmax_jacobian(x: ArrayLike, axis: Axis = -1) -> Array:
     classes = jnp.arange(p.shape[-1])
     # pᵢ (1 - pᵢ) as pᵢ Σ of the others: 1 - pᵢ loses the small ones when pᵢ is near 1.
     same = classes[:, None] == classes[None, :]
-    others = jnp.sum(jnp.where(same, jnp.zeros_like(p[..., None]), column), -1, keepdims=True)
-    return jnp.where(same, row * others, -row * column).astype(x.dtype)
+    others = jnp.sum(select(same, 0, column), -1, keepdims=True)
+    return select(same, row * others, -row * column).astype(x.dtype)
 
 
 @custom_rules

@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxsoftmax.autodiff.select import select
+
 from .call import arguments, one_program
 from .call.axes import Axis, axes, merge, merged_axis
 from .devices.classes import Here
@@ -66,5 +68,5 @@ def softmax_entropy(
     values, _ = row_values(one_axis, None, classes=Here(at), ask=("entropy",))
     entropy: Array = jnp.expand_dims(jnp.squeeze(values.entropy, at), class_axes)
     if alive is not None:
-        entropy = jnp.where(alive, entropy, jnp.zeros_like(entropy))
+        entropy = select(alive, entropy, 0)
     return entropy if keepdims else jnp.squeeze(entropy, class_axes)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops.call import arguments
 from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Here, Names, Spread
@@ -135,8 +136,8 @@ class OfLogits:
             return x
         # Of an impossible class nothing is asked, not even by the temperature.
         impossible = is_impossible(x)
-        possible = jnp.where(impossible, jnp.zeros_like(x), x)
-        return jnp.where(impossible, x, possible / shared.temperature.astype(x.dtype))
+        possible = select(impossible, 0, x)
+        return select(impossible, x, possible / shared.temperature.astype(x.dtype))
 
 
 class Settings(NamedTuple):

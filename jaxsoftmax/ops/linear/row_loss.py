@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops.call import arguments, one_program
 from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Names
@@ -196,4 +197,4 @@ class RowLoss(OfLogits):
 def _one_where_dropped(a: Array, keep: Array | None) -> Array:
     if keep is None:
         return a
-    return jnp.where(jnp.expand_dims(keep, tuple(range(1, a.ndim))), a, jnp.ones_like(a))
+    return select(jnp.expand_dims(keep, tuple(range(1, a.ndim))), a, 1)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxsoftmax.autodiff import scaled
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops.call import arguments
 from jaxsoftmax.ops.devices.classes import Classes
 from jaxsoftmax.ops.distribution_loss import distribution_loss
@@ -140,7 +141,7 @@ def _rank(x: Array, y: Array, classes: Classes) -> Array:
     after = (x < x_y) | ((x == x_y) & (number > own)) | (number == own)
     before = jnp.sum(~after, 1, keepdims=True, dtype=jnp.int32)
     exists = (y >= 0) & (y < classes.number(x))
-    return jnp.where(exists, before, jnp.asarray(x.shape[1], jnp.int32))
+    return select(exists, before, jnp.asarray(x.shape[1], jnp.int32))
 
 
 def without(values: Any, keep: Array | None, classes: Classes) -> Any:
@@ -152,6 +153,6 @@ def without(values: Any, keep: Array | None, classes: Classes) -> Any:
         none = jnp.zeros_like(value)
         if jnp.issubdtype(value.dtype, jnp.integer):
             none = classes.first(none - jnp.ones_like(none))
-        return jnp.where(jnp.expand_dims(keep, tuple(range(1, value.ndim))), value, none)
+        return select(jnp.expand_dims(keep, tuple(range(1, value.ndim))), value, none)
 
     return jax.tree.map(kept, values)

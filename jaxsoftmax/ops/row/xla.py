@@ -58,7 +58,7 @@ def at_most(x: Array, largest: Array) -> Array:
 
 
 def capped(x: Array, largest: Array) -> Array:
-    """min(x, m), and NaN where x is: where either is NaN, XLA:CPU may give the second of the two."""
+    """min(x, m), and NaN where x is: of two, XLA:CPU may give the second where either is NaN."""
     return jnp.minimum(largest, x)
 
 
