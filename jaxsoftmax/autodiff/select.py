@@ -15,11 +15,11 @@ def select(which: Array, this: Any, other: Any) -> Array:
     if any(any(jax.typeof(v).sharding.spec) for v in (which, this, other) if hasattr(v, "dtype")):
         return jnp.where(which, *(jnp.asarray(v, dtype) for v in (this, other)))
     shape = lax.broadcast_shapes(*(jnp.shape(v) for v in (which, this, other)))
-    cases = (_of_shape(v, shape, dtype) for v in (which, this, other))
-    return lax.select(*cases)
+    chosen: Array = lax.select(*(_of_shape(v, shape, dtype) for v in (which, this, other)))
+    return chosen
 
 
-def _of_shape(value: Any, shape: tuple[Any, ...], dtype: Any) -> Array:
+def _of_shape(value: Any, shape: tuple[Any, ...], dtype: Any) -> Any:
     if not hasattr(value, "dtype"):
         return lax.full(shape, value, dtype)
     missing = len(shape) - value.ndim
