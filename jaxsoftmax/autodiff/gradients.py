@@ -189,10 +189,6 @@ def gradient_rules(
     return forward, jvp, vjp
 
 
-def _dtype(x: Any, gradient: Any) -> str | None:
-    return None if gradient is None else x.dtype.name
-
-
 def _wide(a: Any, b: Any) -> Any:
     """The dtype in which numbers of these are multiplied."""
     return jnp.float64 if jnp.float64 in (a, jnp.dtype(b)) else jnp.float32

@@ -15,7 +15,8 @@ def select(which: Array, this: Any, other: Any) -> Array:
     if any(any(jax.typeof(v).sharding.spec) for v in (which, this, other) if hasattr(v, "dtype")):
         return jnp.where(which, *(jnp.asarray(v, dtype) for v in (this, other)))
     shape = lax.broadcast_shapes(*(jnp.shape(v) for v in (which, this, other)))
-    chosen: Array = lax.select(*(_of_shape(v, shape, dtype) for v in (which, this, other)))
+    which, *cases = (_of_shape(v, shape, dtype) for v in (which, this, other))
+    chosen: Array = lax.select_n(which, *reversed(cases))
     return chosen
 
 

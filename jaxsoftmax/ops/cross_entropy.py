@@ -165,7 +165,7 @@ def softmax_cross_entropy_with_integer_labels(
     x, alive = options.logits(x, mask, here.axis)
     keep = counted(y, ignore_index, alive, rows)
     target = options.target(y, _like(x), mask, keep, weights, here)
-    losses = label_loss(x, *target, classes=here, z_loss=options.z_loss)
+    losses = label_loss(x, target, classes=here, z_loss=options.z_loss)
     return jnp.squeeze(losses, here.axis)
 
 

@@ -67,7 +67,7 @@ class CrossEntropy(OfLogits):
         given = class_weights, classes, rows.admissible
         if self.integers:
             target = options.target(rows.labels[:, None], x, mask, keep, *given)
-            return label_loss(x, *target, classes=classes, z_loss=options.z_loss)
+            return label_loss(x, target, classes=classes, z_loss=options.z_loss)
         t = options.distribution(rows.labels.astype(x.dtype), mask, *given)
         return distribution_loss(x, t, keep, classes=classes, z_loss=options.z_loss)
 

@@ -23,7 +23,7 @@ from .exponentials import exponentials, is_impossible, largest_exponential, zero
 class Target(NamedTuple):
     """t = β e_y + α of every row, and which rows count."""
 
-    label: Array  # y, integer, class axis of length 1
+    label: Any  # y, integer, class axis of length 1
     beta: Array | None = None  # β, class axis of length 1; None means 1
     alpha: Array | None = None  # α, the shape of the logits; None means 0
     keep: Array | None = None  # boolean, class axis of length 1; None means all
