@@ -13,10 +13,11 @@ def select(which: Array, this: Any, other: Any) -> Array:
     """`this` where `which` is True, else `other`: arrays that broadcast, or numbers."""
     dtype = next(v.dtype for v in (this, other) if hasattr(v, "dtype"))
     if any(any(jax.typeof(v).sharding.spec) for v in (which, this, other) if hasattr(v, "dtype")):
-        return jnp.where(which, *(jnp.asarray(v, dtype) for v in (this, other)))
-    shape = lax.broadcast_shapes(*(jnp.shape(v) for v in (which, this, other)))
-    which, *cases = (_of_shape(v, shape, dtype) for v in (which, this, other))
-    chosen: Array = lax.select_n(which, *reversed(cases))
+        this, other = (jnp.asarray(v, dtype) for v in (this, other))
+        return jnp.where(which, this, other)  # which knows how to broadcast what is spread
+    shape = lax.broadcast_shapes(*map(jnp.shape, (which, this, other)))
+    which, this, other = (_of_shape(v, shape, dtype) for v in (which, this, other))
+    chosen: Array = lax.select(which, this, other)
     return chosen
 
 

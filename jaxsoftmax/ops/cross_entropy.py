@@ -26,10 +26,8 @@ from .probability_loss import probability_loss
 from .row.exponentials import is_class, wide, zero_where_dropped
 from .row.label import nan_where
 
-_OPTIONS = ("label_smoothing", "z_loss", "logit_softcap")
 
-
-@one_program("axis", *_OPTIONS)
+@one_program
 def softmax_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -96,7 +94,7 @@ def softmax_cross_entropy(
     return jnp.squeeze(losses, here.axis)
 
 
-@one_program("axis", *_OPTIONS, "ignore_index")
+@one_program
 def softmax_cross_entropy_with_integer_labels(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -169,7 +167,7 @@ def softmax_cross_entropy_with_integer_labels(
     return jnp.squeeze(losses, here.axis)
 
 
-@one_program("axis")
+@one_program
 def cross_entropy(
     probs: ArrayLike,
     labels: ArrayLike,

@@ -30,7 +30,7 @@ from .row import NO_TANGENT, Row, xla
 from .row.exponentials import is_class, shifted, wide, zero_where
 
 
-@one_program("axis")
+@one_program
 def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Array:
     r"""Logarithm of softmax.
 

@@ -71,7 +71,7 @@ def logsumexp(
 ) -> Array | tuple[Array, Array]: ...
 
 
-@one_program("axis", "keepdims", "return_sign")
+@one_program
 def logsumexp(
     a: ArrayLike,
     axis: Axis = None,

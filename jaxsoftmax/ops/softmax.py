@@ -28,7 +28,7 @@ from .row import xla
 from .row.exponentials import exponentials, majority, wide
 
 
-@one_program("axis")
+@one_program
 def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Array:
     r"""Softmax: exponentials that sum to one.
 
@@ -71,7 +71,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Ar
     return p if mask is None else select(mask, p, 0)
 
 
-@one_program("axis")
+@one_program
 def softmax_jacobian(x: ArrayLike, axis: Axis = -1) -> Array:
     r"""The dense Jacobian of softmax.
 

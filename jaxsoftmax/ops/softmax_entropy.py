@@ -26,7 +26,7 @@ from .log_probabilities import row_values
 from .row.exponentials import wide
 
 
-@one_program("axis", "keepdims")
+@one_program
 def softmax_entropy(
     logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None, *, keepdims: bool = False
 ) -> Array:

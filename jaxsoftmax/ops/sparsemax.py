@@ -32,7 +32,7 @@ from .row.exponentials import exists, is_class, shifted, wide, zero_where, zero_
 from .row.label import nan_where
 
 
-@one_program("axis")
+@one_program
 def sparsemax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Array:
     r"""Sparsemax: the distribution nearest to the logits, 0 for all but the largest.
 
@@ -70,7 +70,7 @@ def sparsemax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> 
     return p if mask is None else select(mask, p, 0)
 
 
-@one_program("axis")
+@one_program
 def sparsemax_loss(
     logits: ArrayLike, labels: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> Array:

@@ -69,18 +69,7 @@ def linear_softmax_cross_entropy(
 ) -> tuple[Array, LossStats]: ...
 
 
-@one_program(
-    "reduction",
-    "label_smoothing",
-    "z_loss",
-    "logit_softcap",
-    "temperature",
-    "ignore_index",
-    "return_stats",
-    "axis_name",
-    "block_size",
-    "memory_budget",
-)
+@one_program
 def linear_softmax_cross_entropy(
     features: ArrayLike,
     kernel: ArrayLike,

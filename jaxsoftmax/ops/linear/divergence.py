@@ -33,18 +33,8 @@ from .product import product_dtype
 
 KL, JS = "linear_softmax_kl_divergence", "linear_softmax_js_divergence"
 
-_STATIC = (
-    "temperature",
-    "logit_softcap",
-    "teacher_logit_softcap",
-    "reduction",
-    "axis_name",
-    "block_size",
-    "memory_budget",
-)
 
-
-@one_program("reverse", *_STATIC)
+@one_program
 def linear_softmax_kl_divergence(
     features: ArrayLike,
     kernel: ArrayLike,
@@ -133,7 +123,7 @@ def linear_softmax_kl_divergence(
     )
 
 
-@one_program("beta", *_STATIC)
+@one_program
 def linear_softmax_js_divergence(
     features: ArrayLike,
     kernel: ArrayLike,

@@ -66,15 +66,7 @@ def linear_log_softmax(
 ) -> tuple[Array, Array]: ...
 
 
-@one_program(
-    "return_rest",
-    "logit_softcap",
-    "temperature",
-    "ignore_index",
-    "axis_name",
-    "block_size",
-    "memory_budget",
-)
+@one_program
 def linear_log_softmax(
     features: ArrayLike,
     kernel: ArrayLike,

@@ -26,16 +26,7 @@ NAME = "linear_softmax_row_loss"
 Loss = Callable[[Smooth, Any], Array]
 
 
-@one_program(
-    "loss",
-    "reduction",
-    "logit_softcap",
-    "temperature",
-    "ignore_index",
-    "axis_name",
-    "block_size",
-    "memory_budget",
-)
+@one_program
 def linear_softmax_row_loss(
     features: ArrayLike,
     kernel: ArrayLike,

@@ -17,9 +17,7 @@ from .stats import LossStats, Statistics, joined
 NAME = "linear_softmax_stats"
 
 
-@one_program(
-    "logit_softcap", "temperature", "ignore_index", "axis_name", "block_size", "memory_budget"
-)
+@one_program
 def linear_softmax_stats(
     features: ArrayLike,
     kernel: ArrayLike,

@@ -24,7 +24,7 @@ from .problem import OfLogits, Rows, Settings, Shared, Sizes
 NAME = "linear_top_k"
 
 
-@one_program("k", "logit_softcap", "temperature", "axis_name", "block_size", "memory_budget")
+@one_program
 def linear_top_k(
     features: ArrayLike,
     kernel: ArrayLike,
