@@ -28,7 +28,7 @@ from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 
 from . import arguments as linear
 from .loss import linear_loss
-from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes
+from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes, kept
 from .product import product_dtype
 
 KL, JS = "linear_softmax_kl_divergence", "linear_softmax_js_divergence"
@@ -264,11 +264,10 @@ class Divergence(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Array, None]:
         """The divergences (N,), or the shares of this device in them."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
+        keep = kept(rows)
         student, teacher = (z.astype(self.dtype) for z in logits)
-        x = self.seen(student, shared, mask)
-        x_other = dataclasses.replace(self, options=self.of_teacher).seen(teacher, shared, mask)
+        x = self.of_block(student, shared, rows)
+        x_other = dataclasses.replace(self, options=self.of_teacher).of_block(teacher, shared, rows)
         x, x_other = (zero_where_dropped(z, keep) for z in (x, x_other))
         pair = (x_other, x) if self.reverse else (x, x_other)
         losses = zero_where_dropped(divergence(*pair, classes=classes, beta=self.beta), keep)

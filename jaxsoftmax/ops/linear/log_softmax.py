@@ -23,7 +23,7 @@ from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 
 from . import arguments as linear
 from .loss import linear_loss
-from .problem import OfLogits, Rows, Settings, Shared, Sizes
+from .problem import OfLogits, Rows, Settings, Shared, Sizes, kept
 
 NAME = "linear_log_softmax"
 
@@ -177,9 +177,8 @@ class LogProbabilities(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Values, None]:
         """Those, or the shares of this device in them."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = zero_where_dropped(self.seen(logits[0], shared, mask), keep)
+        keep = kept(rows)
+        x = zero_where_dropped(self.of_block(logits[0], shared, rows), keep)
         ask: tuple[Ask, ...] = ("log_prob", "rest") if self.rest else ("log_prob",)
         values, _ = row_values(x, rows.labels, classes=classes, ask=ask)
         log_prob = zero_where_dropped(values.log_prob, keep)

@@ -19,7 +19,7 @@ from jaxsoftmax.ops.call.options import counted
 from jaxsoftmax.ops.devices import mesh
 from jaxsoftmax.ops.row.label import nan_where
 
-from .problem import Rows, Settings, Shared, Sizes, axes_of
+from .problem import Rows, Settings, Shared, Sizes, axes_of, mask_of
 from .rules import row_values, total_loss
 from .stats import LossStats, without
 from .with_derivatives import with_derivatives
@@ -95,7 +95,7 @@ def _plus(nothing: Array) -> Callable[[Array], Array]:
 
 def _counted(shared: Shared, rows: Rows, usable: Array | None, settings: Settings) -> Rows:
     """The rows, and which of them count."""
-    mask, alive, count = shared.classes if rows.entries is None else rows.entries, None, None
+    mask, alive, count = mask_of(shared, rows), None, None
     if mask is not None:
         number = _whole(jnp.sum(mask, 1, dtype=jnp.int32), settings.axis_name)
         number = jnp.broadcast_to(number, rows.features[0].shape[:1])

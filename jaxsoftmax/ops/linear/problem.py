@@ -87,6 +87,17 @@ def axes_of(shared: Shared, rows: Rows) -> tuple[Shared, Rows]:
 # ------------------------------------------------------------------------------------------------
 
 
+def mask_of(shared: Shared, rows: Rows) -> Array | None:
+    """Which classes exist, (1, C) or (N, C), or None for all."""
+    mask: Array | None = shared.classes if rows.entries is None else rows.entries
+    return mask
+
+
+def kept(rows: Rows) -> Array | None:
+    """Which rows count, (N, 1), or None for all."""
+    return None if rows.keep is None else rows.keep[:, None]
+
+
 @dataclasses.dataclass(frozen=True)
 class OfLogits:
     """The values of a block of rows, from their logits; equal where it does the same.
@@ -126,6 +137,10 @@ class OfLogits:
     ) -> tuple[Any, Any]:
         """The values, a tree of (N,) or (N, K), or the shares of this device; and what else."""
         raise NotImplementedError
+
+    def of_block(self, z: Array, shared: Shared, rows: Rows) -> Array:
+        """The logits that are meant, of a block of rows."""
+        return self.seen(z, shared, mask_of(shared, rows))
 
     def seen(self, z: Array, shared: Shared, mask: Array | None) -> Array:
         """The logits that are meant: capped, over the temperature, and -inf at masked classes."""

@@ -19,7 +19,7 @@ from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 
 from . import arguments as linear
 from .loss import linear_loss
-from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes
+from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes, kept
 from .stats import Smooth, statistics
 
 NAME = "linear_softmax_row_loss"
@@ -173,9 +173,7 @@ class RowLoss(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Array, None]:
         """The losses (N,): of several devices the first has them."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = self.seen(logits[0], shared, mask)
+        x, keep = self.of_block(logits[0], shared, rows), kept(rows)
         shares, _ = statistics(x, rows.labels, None, keep, classes)
         whole = classes.whole(*(share[:, None] for share in shares))
         stats = Smooth(*(value[:, 0] for value in whole))

@@ -18,7 +18,7 @@ from jaxsoftmax.ops.log_probabilities import Ask, row_values
 from jaxsoftmax.ops.row import xla
 from jaxsoftmax.ops.row.exponentials import pick, zero_where_dropped
 
-from .problem import OfLogits, Rows, Shared
+from .problem import OfLogits, Rows, Shared, kept
 
 
 class LossStats(NamedTuple):
@@ -87,10 +87,8 @@ class Statistics(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Smooth, Discrete | None]:
         """The statistics, or the shares of this device in them."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = self.seen(logits[0], shared, mask)
-        smooth, discrete = statistics(x, rows.labels, rows.label_weights, keep, classes)
+        x = self.of_block(logits[0], shared, rows)
+        smooth, discrete = statistics(x, rows.labels, rows.label_weights, kept(rows), classes)
         return smooth, discrete if self.discrete else None
 
 
