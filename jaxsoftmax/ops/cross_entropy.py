@@ -222,9 +222,9 @@ def cross_entropy(
         q, t, mask, rows = _merged(axes, wide(q), t, mask, rows)
         t = t.astype(q.dtype)
         # As in the losses on logits: no target on a class that does not exist.
-        t = t if mask is None else select(mask, t, 0)
+        t = zero_where_dropped(t, mask)
+    q = zero_where_dropped(q, mask)
     if mask is not None:
-        q = select(mask, q, 0)
         rows = _both(jnp.any(mask, here.axis, keepdims=True), rows)
     if rows is not None:
         q, t = select(rows, q, 1), select(rows, t, 0)

@@ -25,7 +25,7 @@ from .call.axes import Axis, axes, merge, merged_axis, split
 from .devices.classes import Classes, Here
 from .devices.mesh import placed_like
 from .row import xla
-from .row.exponentials import exponentials, majority, wide
+from .row.exponentials import exponentials, majority, wide, zero_where_dropped
 
 
 @one_program
@@ -68,7 +68,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Ar
     p = softmax_of(one_axis, classes=Here(merged_axis(x.ndim, class_axes)))
     p = split(p, class_axes, x.shape)
     # Of a masked class 0 is all there is to say: no derivative passes through it, not even NaN.
-    return p if mask is None else select(mask, p, 0)
+    return zero_where_dropped(p, mask)
 
 
 @one_program

@@ -17,13 +17,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxsoftmax.autodiff.select import select
-
 from .call import arguments, one_program
 from .call.axes import Axis, axes, merge, merged_axis
 from .devices.classes import Here
 from .log_probabilities import row_values
-from .row.exponentials import wide
+from .row.exponentials import wide, zero_where_dropped
 
 
 @one_program
@@ -67,6 +65,5 @@ def softmax_entropy(
     one_axis = merge(wide(rows), class_axes)
     values, _ = row_values(one_axis, None, classes=Here(at), ask=("entropy",))
     entropy: Array = jnp.expand_dims(jnp.squeeze(values.entropy, at), class_axes)
-    if alive is not None:
-        entropy = select(alive, entropy, 0)
+    entropy = zero_where_dropped(entropy, alive)
     return entropy if keepdims else jnp.squeeze(entropy, class_axes)

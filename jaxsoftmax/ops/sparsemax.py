@@ -67,7 +67,7 @@ def sparsemax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> 
     mask = arguments.class_mask("sparsemax", where, x)
     one_axis = merge(arguments.masked_rows(x, mask, over)[0], over)
     p = split(sparsemax_of(one_axis, classes=Here(merged_axis(x.ndim, over))), over, x.shape)
-    return p if mask is None else select(mask, p, 0)
+    return zero_where_dropped(p, mask)
 
 
 @one_program

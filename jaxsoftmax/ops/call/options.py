@@ -25,7 +25,7 @@ from jaxsoftmax.autodiff import times
 from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops.devices.classes import Classes, Spread
 from jaxsoftmax.ops.devices.mesh import placed_like
-from jaxsoftmax.ops.row.exponentials import is_impossible, is_placed, wide
+from jaxsoftmax.ops.row.exponentials import is_impossible, is_placed, wide, zero_where_dropped
 from jaxsoftmax.ops.row.label import Target
 
 from . import arguments
@@ -163,4 +163,4 @@ def _of_labels(w: Array, y: Array, classes: Classes) -> Array:
 
 def admissible(t: Array, mask: Array | None) -> Array:
     """Targets without those of masked classes, selected last: their derivative -log p is inf."""
-    return t if mask is None else select(mask, t, 0)
+    return zero_where_dropped(t, mask)

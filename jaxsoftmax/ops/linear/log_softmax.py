@@ -144,16 +144,11 @@ def linear_log_softmax(
     static, moving = linear.temperature(NAME, temperature)
     linear.check_axis(NAME, axis_name)
     options = Options.checked(NAME, 0.0, 0.0, logit_softcap)
+    losses = LogProbabilities(options, static, return_rest)
     values, _ = linear_loss(
         Shared((w,), (b,), classes=shared_mask, temperature=moving),
         Rows((f,), picks, weights=u, entries=entries),
-        Settings(
-            LogProbabilities(options, static, return_rest),
-            like.dtype,
-            "none",
-            axis_name,
-            ignore_index=ignored,
-        ),
+        Settings(losses, like.dtype, "none", axis_name, ignore_index=ignored),
         Sizes.checked(NAME, block_size, memory_budget),
     )
     log_prob = values.log_prob.reshape(jnp.shape(classes))

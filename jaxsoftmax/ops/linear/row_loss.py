@@ -12,7 +12,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff.select import select
-from jaxsoftmax.ops.call import arguments, one_program
+from jaxsoftmax.ops.call import one_program
 from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Names
 from jaxsoftmax.ops.row.exponentials import zero_where_dropped
@@ -103,10 +103,7 @@ def linear_softmax_row_loss(
       `linear_softmax_stats`, for losses that couple rows.
     """
     f, w, b, like = linear.operands(NAME, features, kernel, bias)
-    if arguments.are_classes(labels):
-        y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,))
-    else:
-        y = arguments.distribution_labels(NAME, labels, like)
+    y = linear.labels(NAME, labels, like)
     ignored = linear.ignore_index(NAME, ignore_index, y)
     u = linear.row_weights(NAME, weights, like.shape[:-1], like.dtype)
     given = jax.tree.map(jnp.asarray, arrays)
@@ -117,16 +114,11 @@ def linear_softmax_row_loss(
     linear.check_reduction(NAME, reduction)
     linear.check_axis(NAME, axis_name)
     options = Options.checked(NAME, 0.0, 0.0, logit_softcap)
+    losses = RowLoss(options, static, loss, tree)
     total: Array = linear_loss(
         Shared((w,), (b,), classes=shared_mask, temperature=moving),
         Rows((f,), y, weights=u, arrays=tuple(leaves), entries=entries),
-        Settings(
-            RowLoss(options, static, loss, tree),
-            like.dtype,
-            reduction,
-            axis_name,
-            ignore_index=ignored,
-        ),
+        Settings(losses, like.dtype, reduction, axis_name, ignore_index=ignored),
         Sizes.checked(NAME, block_size, memory_budget),
     )[0]
     return total
@@ -153,10 +145,8 @@ def _check(loss: Loss, arrays: Any, like: Any) -> None:
             f"{NAME}: loss encloses an array that is being traced, which would have no derivative. "
             "Give it by arrays."
         )
-    if jax.tree.map(lambda o: (o.shape, jnp.issubdtype(o.dtype, jnp.floating)), out) != (
-        (rows,),
-        True,
-    ):
+    kind = jax.tree.map(lambda o: (o.shape, jnp.issubdtype(o.dtype, jnp.floating)), out)
+    if kind != ((rows,), True):
         raise ValueError(
             f"{NAME}: loss must give one number a row, ({rows},) of {rows}, got {out}."
         )

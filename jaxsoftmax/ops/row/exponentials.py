@@ -140,7 +140,7 @@ def zero_where(which: Array, x: Array) -> Array:
 
 
 def zero_where_dropped(x: Array, keep: Array | None) -> Array:
-    """`x` with 0 in the rows that are not kept, which may hold anything; None keeps all."""
+    """`x` with 0 in rows or classes that are not kept, which may hold anything; None keeps all."""
     return x if keep is None else select(keep, x, 0)
 
 
