@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
-from .linear_map import linear
+from .linear_map import linear, tangent
 from .select import select
 
 P = ParamSpec("P")
@@ -242,14 +242,13 @@ def differentiates_as(
             dots = tree.flatten_up_to(tuple(tangents))
             there = [i for i, dot in enumerate(dots) if moving(dot)]
 
-            def formula(*values: Any) -> Any:
-                moved = dict(zip(there, values, strict=True))
-                args = tree.unflatten([moved.get(i, leaf) for i, leaf in enumerate(leaves)])
-                return textbook(*((value,) if given_value else ()), *args, **dict(options))
+            def formula(*leaves: Any) -> Any:
+                known = (value,) if given_value else ()
+                return textbook(*known, *tree.unflatten(leaves), **dict(options))
 
             if not there:
                 return value, jax.tree.map(SymbolicZero.from_primal_value, value)
-            return value, jax.jvp(formula, [leaves[i] for i in there], [dots[i] for i in there])[1]
+            return value, tangent(formula, leaves, dots, there)
 
         of.defjvp(rule, symbolic_zeros=True)
 

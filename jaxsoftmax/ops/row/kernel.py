@@ -22,6 +22,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxsoftmax import native
+from jaxsoftmax.autodiff.linear_map import tangent
 from jaxsoftmax.autodiff.varying import varying, varying_axes
 
 from .exponentials import is_placed
@@ -93,13 +94,7 @@ def _types(*types: Any, name: str, form: Callable[..., Any]) -> list[Any]:
 def _jvp(primals: Any, tangents: Any, *, name: str, form: Any) -> Any:
     out = _fused_p.bind(*primals, name=name, form=form)
     moving = [i for i, dot in enumerate(tangents) if not isinstance(dot, ad.Zero)]
-
-    def of_moving(*moved: Any) -> Any:
-        values = dict(zip(moving, moved, strict=True))
-        return jax.tree.leaves(form(*(values.get(i, x) for i, x in enumerate(primals))))
-
-    _, dots = jax.jvp(of_moving, [primals[i] for i in moving], [tangents[i] for i in moving])
-    return out, dots
+    return out, jax.tree.leaves(tangent(form, primals, tangents, moving))
 
 
 def _batch(arrays: Any, dims: Any, *, name: str, form: Any) -> Any:
