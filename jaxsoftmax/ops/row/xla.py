@@ -58,7 +58,7 @@ def at_most(x: Array, largest: Array) -> Array:
 
 
 def capped(x: Array, largest: Array) -> Array:
-    """min(x, m), and NaN where x is: of two, XLA:CPU may give the second where either is NaN."""
+    """min(x, m), and NaN where x is: XLA:CPU may give the second where either of the two is."""
     return jnp.minimum(largest, x)
 
 
