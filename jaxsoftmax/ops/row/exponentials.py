@@ -61,10 +61,11 @@ def row_max(x: Array, axis: int) -> Array:
 
 def shift(largest: Array, room: float) -> Array:
     """The shift M; arithmetic only, which XLA:CPU makes part of a kernel."""
-    above, positive = lax.max(largest - room, 0.0), lax.max(largest, 0.0)
+    zero = np.zeros((), largest.dtype)
+    above, positive = lax.max(largest - room, zero), lax.max(largest, zero)
     # Where there may be no number near m - room it is m; nothing overflows on the way.
-    far = positive + lax.min(positive - 2.0**16, 0.0)
-    return lax.min(lax.ceil(largest), 0.0) + lax.max(above, far)
+    far = positive + lax.min(positive - 2.0**16, zero)
+    return lax.min(lax.ceil(largest), zero) + lax.max(above, far)
 
 
 def most_room(dtype: Any, classes: Any) -> float:
