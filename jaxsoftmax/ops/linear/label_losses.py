@@ -21,7 +21,7 @@ from jaxsoftmax.ops.label_loss import label_loss
 from jaxsoftmax.ops.log_probabilities import row_values
 from jaxsoftmax.ops.row.exponentials import pick, zero_where_dropped
 
-from .problem import OfLogits, Rows, Shared
+from .problem import OfLogits, Rows, Shared, kept, mask_of
 from .stats import LossStats, joined, statistics
 
 
@@ -50,9 +50,7 @@ class CrossEntropy(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Array, LossStats | None]:
         """The losses (N,), or the shares of this device in them; and the statistics."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = self.seen(logits[0], shared, mask)
+        x, mask, keep = self.of_block(logits[0], shared, rows), mask_of(shared, rows), kept(rows)
         losses = self.losses(x, rows, mask, keep, shared.class_weights, classes)[:, 0]
         if not self.stats:
             return losses, None
@@ -67,7 +65,7 @@ class CrossEntropy(OfLogits):
         given = class_weights, classes, rows.admissible
         if self.integers:
             target = options.target(rows.labels[:, None], x, mask, keep, *given)
-            return label_loss(x, *target, classes=classes, z_loss=options.z_loss)
+            return label_loss(x, target, classes=classes, z_loss=options.z_loss)
         t = options.distribution(rows.labels.astype(x.dtype), mask, *given)
         return distribution_loss(x, t, keep, classes=classes, z_loss=options.z_loss)
 
