@@ -22,7 +22,7 @@ from jaxsoftmax.ops.label_loss import label_loss
 from jaxsoftmax.ops.log_probabilities import row_values
 from jaxsoftmax.ops.row.exponentials import SHORT, pick, static_size, zero_where_dropped
 
-from .problem import OfLogits, Rows, Shared
+from .problem import OfLogits, Rows, Shared, kept, mask_of
 from .stats import LossStats, joined, statistics
 
 
@@ -51,9 +51,7 @@ class CrossEntropy(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Array, LossStats | None]:
         """The losses (N,), or the shares of this device in them; and the statistics."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = self.seen(logits[0], shared, mask)
+        x, mask, keep = self.of_block(logits[0], shared, rows), mask_of(shared, rows), kept(rows)
         losses = self.losses(x, rows, mask, keep, shared.class_weights, classes)[:, 0]
         if not self.stats:
             return losses, None
@@ -68,7 +66,7 @@ class CrossEntropy(OfLogits):
         given = class_weights, classes, rows.admissible
         if self.integers:
             target = options.target(rows.labels[:, None], x, mask, keep, *given)
-            return _of_few(label_loss, x, *target, classes=classes, z_loss=options.z_loss)
+            return _of_few(label_loss, x, target, classes=classes, z_loss=options.z_loss)
         t = options.distribution(rows.labels.astype(x.dtype), mask, *given)
         return _of_few(distribution_loss, x, t, keep, classes=classes, z_loss=options.z_loss)
 
@@ -77,23 +75,22 @@ class CrossEntropy(OfLogits):
 _FEW = 64
 
 
-def _of_few(
-    loss: Any, x: Array, y: Array, *options: Array | None, classes: Classes, z_loss: float
-) -> Array:
+def _of_few(loss: Any, x: Array, *target: Any, classes: Classes, z_loss: float) -> Array:
     """`loss` of each row, (N, 1), in the way that is quickest for its number of classes.
 
     Of few classes that is a row kernel where there is one; where there is none and they are very
     few, a vector holds one class of many rows, and not the classes of one.
     """
     number = static_size(x, 1) or _FEW + 1
-    plain = not z_loss and all(option is None for option in options)
+    y, *options = jax.tree.leaves(target)
+    plain = not options and not z_loss
     losses: Array
     if isinstance(classes, Spread) or number > _FEW:
-        losses = loss(x, y, *options, classes=classes, z_loss=z_loss)
+        losses = loss(x, *target, classes=classes, z_loss=z_loss)
     elif number > SHORT or (plain and Here(1).fits(loss.__name__, x, y)):
-        losses = loss(x, y, *options, classes=Here(1), z_loss=z_loss)
+        losses = loss(x, *target, classes=Here(1), z_loss=z_loss)
     else:
-        turned = jax.tree.map(jnp.transpose, (x, y, *options))
+        turned = jax.tree.map(jnp.transpose, (x, *target))
         losses = loss(*turned, classes=Here(0), z_loss=z_loss).T
     return losses
 
