@@ -61,7 +61,7 @@ def at_most(x: Array, largest: Array) -> Array:
 
 
 def capped(x: Array, largest: Array) -> Array:
-    """min(x, m), and NaN where x is: where either is NaN, XLA:CPU may give the second of the two."""
+    """min(x, m), and NaN where x is: where one is NaN, XLA:CPU may give the second of the two."""
     return jnp.minimum(largest, x)
 
 
@@ -95,7 +95,6 @@ def another(x: Array) -> Array:
 # ------------------------------------------------------------------------------------------------
 # The primitives
 # ------------------------------------------------------------------------------------------------
-
 
 
 def _linear(name: str, transposed: Callable[[Array], Array]) -> jax.extend.core.Primitive:
