@@ -19,6 +19,7 @@ from jaxsoftmax.ops.row import xla
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def one_program(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -64,11 +65,12 @@ class _NotCompiledError(Exception):
     """An argument that `function` must see as it is."""
 
 
-def _unfolded(values: Any) -> Any:
+def _unfolded(values: T) -> T:
     """The same values; with those that are constants of a program XLA does not compute early."""
     if get_opaque_trace_state() == _OP_BY_OP:
         return values
-    return jax.tree.map(lambda v: xla.unfolded(v) if isinstance(v, _ARRAYS) else v, values)
+    unfolded: T = jax.tree.map(lambda v: xla.unfolded(v) if isinstance(v, _ARRAYS) else v, values)
+    return unfolded
 
 
 def _option(value: Any) -> Any:

@@ -24,6 +24,7 @@ import jax.extend.core
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.interpreters import ad, batching, mlir
+from jax.typing import ArrayLike
 
 
 def barrier_holds() -> bool:
@@ -42,13 +43,13 @@ def stored(x: Array) -> Array:
     return x
 
 
-def unfolded(x: Array) -> Array:
+def unfolded(x: ArrayLike) -> Array:
     """`x`, with which XLA does not compute while compiling where it is a constant.
 
     For a large one it takes seconds. So are its tangent and its cotangent.
     """
-    (x,) = _unfolded_p.bind(x)
-    return x
+    y: Array = _unfolded_p.bind(x)[0]
+    return y
 
 
 def at_most(x: Array, largest: Array) -> Array:
@@ -112,9 +113,7 @@ def _linear(name: str, transposed: Callable[[Array], Array]) -> jax.extend.core.
 def _unfolded_lowering(context: Any, x: Any) -> Any:
     """What XLA cannot look through, behind what is made of constants alone."""
     # One number everywhere stays known: that a cotangent is 1 saves a product.
-    if not _is_constant(x) or x.owner.name == "stablehlo.broadcast_in_dim":
-        return [x]
-    return _barrier(context, x)
+    return _barrier(context, x) if _is_constant(x) and not _is_one_number(x) else [x]
 
 
 def _is_constant(x: Any) -> bool:
@@ -128,6 +127,11 @@ def _is_constant(x: Any) -> bool:
             return False
         left.extend(made_by.operands)
     return False
+
+
+def _is_one_number(x: Any) -> bool:
+    made_by = x.owner
+    return made_by.name == "stablehlo.broadcast_in_dim" and not made_by.operands[0].type.rank
 
 
 _barrier = mlir.lower_fun(lambda x: [lax.optimization_barrier(x)])
