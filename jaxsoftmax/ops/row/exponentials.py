@@ -52,7 +52,7 @@ def row_max(x: Array, axis: int) -> Array:
     return wide(peak(x, axis))
 
 
-def shift(largest: Array, room: float) -> Array:
+def shift(largest: Array, room: float | Array) -> Array:
     """The shift M; arithmetic only, which XLA:CPU makes part of a kernel."""
     zero = jnp.zeros_like(largest)
     above, positive = jnp.maximum(largest - room, zero), jnp.maximum(largest, zero)
