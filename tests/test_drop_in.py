@@ -121,6 +121,12 @@ LISTED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "losses of half types": ("labels", (X.astype(jnp.bfloat16), Y), {}),
     "integer logits": ("softmax", (jnp.array([1, 2], jnp.uint8),), {}),
     "boolean, complex and 8-bit logits": ("softmax", (X.astype(jnp.complex64),), {}),
+    "`axis=None` of a loss": ("labels", (X, jnp.array(4)), {"axis": None}),
+    "an infinite exponent and weights `b` of both signs": (
+        "logsumexp",
+        (jnp.array([INF, 90.0]),),
+        {"b": jnp.array([1.0, -1.0])},
+    ),
     "a list as `axis`": ("labels", (X[None], jnp.array([4])), {"axis": [2, 1]}),
 }
 
