@@ -1,9 +1,10 @@
-"""What a policy loss costs on a head: this package's forms, and a scan of checkpointed chunks.
+"""What a policy loss and distillation cost on a head, in this package's forms and in others.
 
     python -m bench.heads            1024×512×16000 in four blocks; printed
     python -m bench.heads --small    64×32×2000, to see that it runs
 
-A clipped policy loss with an entropy bonus, its value and gradient in features and kernel. Products
+A clipped policy loss with an entropy bonus, also by a scan of checkpointed chunks; and KL from a
+teacher with the cross-entropy to labels. Value and gradient in features and kernel. Products
 of features and kernel and scratch memory are what the compiler says, times are medians of rounds in
 turns, as a share of the mean cross-entropy's with a 95 % interval. The last line is the error of a
 bfloat16 kernel's gradient, summed over 1024 chunks, from that in float32.
@@ -22,6 +23,7 @@ from jax import lax
 
 from jaxsoftmax import (
     linear_softmax_cross_entropy,
+    linear_softmax_kl_divergence,
     linear_softmax_row_loss,
     linear_softmax_stats,
 )
@@ -78,11 +80,25 @@ def checkpointed(f: Any, w: Any, given: Given, size: int) -> Any:
     return jnp.mean(token_loss(Stats(*(v.ravel() for v in stats)), given))
 
 
+def distilled(f: Any, w: Any, given: Given, size: int) -> Any:
+    """From a teacher that knows other features."""
+    how = {"temperature": 2.0, "block_size": size, "labels": given.labels, "label_weights": 0.5}
+    return linear_softmax_kl_divergence(f, w, f[::-1], w[:, ::-1], **how)
+
+
+def distilled_in_two(f: Any, w: Any, given: Given, size: int) -> Any:
+    how = {"temperature": 2.0, "block_size": size}
+    divergence = linear_softmax_kl_divergence(f, w, f[::-1], w[:, ::-1], **how)
+    return divergence + 0.5 * cross_entropy(f, w, given, size)
+
+
 FORMS = {
     "mean cross-entropy": cross_entropy,
     "linear_softmax_stats": through_stats,
     "linear_softmax_row_loss": row_loss,
     "scan of jax.checkpoint": checkpointed,
+    "KL with labels": distilled,
+    "KL and cross-entropy": distilled_in_two,
 }
 
 

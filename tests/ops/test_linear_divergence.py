@@ -140,6 +140,69 @@ def test_classes_on_devices(kind, check_vma, names):
 
 
 # ------------------------------------------------------------------------------------------------
+# With the cross-entropy to labels, from the same logits
+# ------------------------------------------------------------------------------------------------
+
+LABELS = {"one": np.arange(N) % C, "several": np.arange(3 * N).reshape(N, 3) * 5 % C}
+
+
+def with_labels(kind, number, *args, **options):
+    labels, t = LABELS[number], args[-1]
+    return ours(kind, *args[:-1], labels=labels, label_weights=t, **options)
+
+
+def textbook_with_labels(kind, number, f, w, b, g, v, c, temperature, u, t, *, cap=None):
+    z = f @ w + b[None, :]
+    log_p = jax.nn.log_softmax(z if cap is None else cap * jnp.tanh(z / cap))
+    at_labels = jnp.take_along_axis(log_p, LABELS[number].reshape(N, -1), 1)
+    losses = -jnp.sum(t.reshape(N, -1) * at_labels, 1)
+    return textbook(kind, f, w, b, g, v, c, temperature, u, logit_softcap=cap) + u * losses
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(
+    ("kind", "number", "options", "names", "devices"),
+    [("forward", "one", {"cap": 2.0}, MODES[:1], 1), ("js", "several", {}, (), 4)],
+)
+def test_labels_as_well(kind, number, options, names, devices):
+    """Each at its own temperature, with a weight that is 0 among the others'."""
+    t = jnp.linspace(0, 1, LABELS[number].size).reshape(LABELS[number].shape)
+    args, caps = (*problem(), t), {f"logit_soft{name}": cap for name, cap in options.items()}
+    function = functools.partial(with_labels, kind, number, **caps)
+    if devices > 1:
+        of_classes = P(None, "model"), P("model")
+        function = jax.shard_map(
+            functools.partial(function, axis_name="model"),
+            mesh=mesh_of(AxisType.Auto, model=devices),
+            in_specs=(P(), *of_classes, P(), *of_classes, P(), P(), P()),
+            out_specs=P(),
+        )
+    dense = functools.partial(textbook_with_labels, kind, number, **options)
+    found, expected = orders(function, names)(args), orders(dense, names)(args)
+    assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_labels_take_no_product_of_their_own():
+    f, w, _, g, v, *_ = problem(jnp.float32)
+
+    def products(labels):
+        loss = jax.grad(functools.partial(linear_softmax_kl_divergence, labels=labels), (0, 1))
+        return jax.jit(loss).lower(f, w, g, v).as_text().count("dot_general")
+
+    assert products(LABELS["several"]) == products(None) == 4
+
+
+def test_a_label_of_weight_0_need_be_no_class():
+    f, w, _, g, v, *_ = problem(jnp.float32)
+    labels, t = jnp.where(jnp.arange(N) % 2, LABELS["one"], -100), jnp.arange(N) % 2
+    loss = functools.partial(linear_softmax_kl_divergence, f, w, g, v)
+    given, other = (loss(labels=y, label_weights=t) for y in (labels, LABELS["one"]))
+    assert given == other
+    assert given > loss()
+    assert np.isnan(loss(labels=labels))
+
+
+# ------------------------------------------------------------------------------------------------
 # The last bits
 # ------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ def embeddings(tmp_path):
     return tmp_path
 
 
+@pytest.mark.once
 def test_probe_by_clips_protocol(embeddings):
     config = load_config(embeddings / "probe_clip.toml")
     dataset = data.prepare(config)

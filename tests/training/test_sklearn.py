@@ -31,6 +31,7 @@ def table(rows=200, features=5, classes=3, seed=0, scale=1.0):
     return X, y
 
 
+@pytest.mark.once
 @pytest.mark.default_modes  # Adam of optax promotes
 @pytest.mark.parametrize("estimator", [SoftmaxClassifier(), SoftmaxClassifierCV(Cs=3)], ids=repr)
 def test_every_check_of_scikit_learn_passes(estimator):
@@ -108,6 +109,7 @@ def test_sparse_rows_are_the_same_rows():
     np.testing.assert_allclose(thin.predict_proba(sparse.csr_array(X)), dense.predict_proba(X))
 
 
+@pytest.mark.once
 def test_it_works_in_the_tools_of_scikit_learn():
     X, y = table(rows=300, seed=5)
     names = np.array(["no", "maybe", "yes"])[y]
@@ -207,6 +209,7 @@ def test_cross_validation_solves_every_fold_to_the_optimum():
     np.testing.assert_allclose(ours.coef_, final.coef_, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("name", ["accuracy", "neg_log_loss"])
 def test_scores_by_name_are_those_of_scikit_learns_scorer(classes, name):

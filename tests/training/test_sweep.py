@@ -63,6 +63,7 @@ RULES = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_is_proportional_to_its_rate(config, rule):
     path = config(ADAM.replace('name = "adam"', rule))
@@ -136,6 +137,7 @@ def layers(tmp_path):
     return tmp_path
 
 
+@pytest.mark.once
 def test_the_best_run_is_a_run(layers, capsys):
     out = layers / "best"
     assert command("sweep", layers / "layers.toml", "--grid", "l2=1e-3,1", "--out", out) == 0

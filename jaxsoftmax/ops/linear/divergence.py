@@ -2,7 +2,8 @@ r"""Distillation of one linear classifier into another: divergences of their sof
 
 Notation   student: features F, kernel W, bias b, logits x = (F W + b) / T;
            teacher: the same with primes, logits x'; p = softmax(x), p' = softmax(x'); T temperature
-Primal     T² KL(p' ‖ p), or T² KL(p ‖ p'), or T² JS, of every row: `divergence`
+Primal     T² KL(p' ‖ p), or T² KL(p ‖ p'), or T² JS, of every row: `divergence`; and -Σ t_k log p
+           at labels, with T = 1, where they are given
 JVP, VJP   those of `rules`; of a block, those of `divergence`
 Saved      as in `rules`: neither side's logits exist for more than one block of rows
 Edges      as in `rules` and `divergence`. A class that the teacher rules out has no part in KL.
@@ -27,6 +28,7 @@ from jaxsoftmax.ops.divergence import divergence
 from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 
 from . import arguments as linear
+from .label_losses import SparseCrossEntropy
 from .loss import linear_loss
 from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes
 from .product import product_dtype
@@ -53,6 +55,8 @@ def linear_softmax_kl_divergence(
     bias: ArrayLike | None = None,
     teacher_bias: ArrayLike | None = None,
     *,
+    labels: ArrayLike | None = None,
+    label_weights: ArrayLike = 1.0,
     reverse: bool = False,
     temperature: float | Array = 1.0,
     logit_softcap: float | None = None,
@@ -69,10 +73,11 @@ def linear_softmax_kl_divergence(
     .. math:: L_i = T^2 \sum_j p'_{ij} \log \frac{p'_{ij}}{p_{ij}}, \quad
        p = \operatorname{softmax}\left(\frac{f W + b}{T}\right)
 
-    Rows are worked on in blocks, in every mode and order of differentiation. The factor T² makes
-    gradients comparable at different temperatures. The teacher is differentiated as well, where
-    it is asked for. Where the two are nearly the same, the divergence and its derivatives, which
-    are nearly 0, keep their relative accuracy; it is never negative.
+    With `labels` their cross-entropy is added, of the same logits of the student: the loss of
+    Hinton's distillation. Rows are worked on in blocks, in every mode and order of differentiation.
+    The factor T² makes gradients comparable at different temperatures. The teacher is
+    differentiated as well, where it is asked for. Where the two are nearly the same, the divergence
+    and its derivatives, which are nearly 0, keep their relative accuracy; it is never negative.
 
     Args:
       features: of the student, `(..., D)`, floating point.
@@ -81,6 +86,11 @@ def linear_softmax_kl_divergence(
       teacher_kernel: `(E, C)`.
       bias: of the student, `(C,)`, or None. A class that is -inf here must be so for the teacher.
       teacher_bias: `(C,)`, or None.
+      labels: integers in [0, C) of shape `(...)`, or K of each row `(..., K)`, to which the
+        cross-entropy of the student is added, or None. Together they cost one product of the
+        student's where calls of their own cost two, and one pass back.
+      label_weights: t, broadcastable to the shape of `labels`: what is added is -Σ t_k log p_k, of
+        the student at temperature 1. It is differentiated as well.
       reverse: p and p' change places: KL of the student to the teacher, which is the divergence of
         on-policy distillation. The student must then rule out what the teacher does.
       temperature: T > 0, divides the logits of both, after the soft-caps. A Python number is
@@ -125,6 +135,7 @@ def linear_softmax_kl_divergence(
         (None, reverse),
         temperature=temperature,
         softcaps=(logit_softcap, teacher_logit_softcap),
+        labels=(labels, label_weights),
         where=where,
         weights=weights,
         reduction=reduction,
@@ -142,6 +153,8 @@ def linear_softmax_js_divergence(
     bias: ArrayLike | None = None,
     teacher_bias: ArrayLike | None = None,
     *,
+    labels: ArrayLike | None = None,
+    label_weights: ArrayLike = 1.0,
     beta: float = 0.5,
     temperature: float | Array = 1.0,
     logit_softcap: float | None = None,
@@ -171,6 +184,11 @@ def linear_softmax_js_divergence(
       teacher_kernel: `(E, C)`.
       bias: of the student, `(C,)`, or None.
       teacher_bias: `(C,)`, or None.
+      labels: integers in [0, C) of shape `(...)`, or K of each row `(..., K)`, to which the
+        cross-entropy of the student is added, or None. Together they cost one product of the
+        student's where calls of their own cost two, and one pass back.
+      label_weights: t, broadcastable to the shape of `labels`: what is added is -Σ t_k log p_k, of
+        the student at temperature 1. It is differentiated as well.
       beta: β in [0, 1], the weight of the teacher.
       temperature: T > 0, divides the logits of both, after the soft-caps. A Python number is
         static; a scalar array is differentiated as well.
@@ -213,6 +231,7 @@ def linear_softmax_js_divergence(
         (beta, False),
         temperature=temperature,
         softcaps=(logit_softcap, teacher_logit_softcap),
+        labels=(labels, label_weights),
         where=where,
         weights=weights,
         reduction=reduction,
@@ -229,6 +248,7 @@ def _divergence(
     *,
     temperature: Any,
     softcaps: tuple[Any, Any],
+    labels: tuple[Any, Any],
     where: Any,
     weights: Any,
     reduction: Reduction,
@@ -250,15 +270,23 @@ def _divergence(
     dtype = product_dtype(like.dtype, other.dtype)
     u = linear.row_weights(function, weights, like.shape[:-1], dtype)
     shared_mask, entries = linear.masks(function, where, like)
+    y, t = (None, None) if labels[0] is None else _labels(function, *labels, like)
     loss: Array = linear_loss(
         Shared((w, v), (b, c), classes=shared_mask, temperature=moving),
-        Rows((f, g), weights=u, entries=entries),
+        Rows((f, g), y, t, weights=u, entries=entries),
         Settings(
             Divergence(options, static, of_teacher, dtype, *kind), dtype, reduction, axis_name
         ),
         sizes,
     )[0]
     return loss
+
+
+def _labels(function: str, labels: Any, weights: Any, like: Any) -> tuple[Array, Array]:
+    """The classes of each row and their weights, (..., K)."""
+    y = linear.classes_of_rows(function, "labels", labels, like)
+    given = arguments.weights(function, "label_weights", weights, jnp.shape(labels))
+    return y, given.reshape(y.shape).astype(like.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,4 +311,10 @@ class Divergence(OfLogits):
         pair = (x_other, x) if self.reverse else (x, x_other)
         losses = zero_where_dropped(divergence(*pair, classes=classes, beta=self.beta), keep)
         t = self.temperature if shared.temperature is None else shared.temperature[0, 0]
-        return jnp.square(jnp.asarray(t, self.dtype)) * losses[:, 0], None
+        losses = jnp.square(jnp.asarray(t, self.dtype)) * losses
+        if rows.labels is not None:
+            of_labels = SparseCrossEntropy(self.options, 1.0, integers=True, stats=False)
+            shared = shared._replace(temperature=None)
+            x = of_labels.seen(student, shared, mask)
+            losses = losses + of_labels.losses(x, rows, mask, keep, None, classes)
+        return losses[:, 0], None

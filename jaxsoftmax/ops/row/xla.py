@@ -62,7 +62,7 @@ def at_most(x: Array, largest: Array) -> Array:
 
 
 def capped(x: Array, largest: Array) -> Array:
-    """min(x, m), and NaN where x is: where one is NaN, XLA:CPU may give the second of the two."""
+    """min(x, m), and NaN where x is: XLA:CPU may give the second where either of the two is."""
     return jnp.minimum(largest, x)
 
 
