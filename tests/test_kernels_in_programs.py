@@ -1,5 +1,6 @@
 """Where a program has row kernels, where it has JAX's forms, and that nobody can tell."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from jax.sharding import PartitionSpec as P
 import jaxsoftmax
 from jaxsoftmax import kernels, native
 from jaxsoftmax.native import build
+from jaxsoftmax.native.library import NAMES
+from jaxsoftmax.ops.row import kernel
 from tests.ops.devices import mesh_of
 
 needs_kernels = pytest.mark.skipif(
@@ -75,6 +78,28 @@ def close(got: Any, want: Any, rtol: float = 3e-6) -> None:
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.nanmax(np.abs(b)))
 
     jax.tree.map(check, *jax.device_get((got, want)))
+
+
+@needs_kernels
+@pytest.mark.once
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_kernel_gives_what_its_form_gives(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused, compared = kernel.fused, set()
+
+    def compare(name: str, form: Callable[..., Any], *arrays: Any, **options: Any) -> Any:
+        out = fused(name, form, *arrays, **options)
+        wanted = jax.eval_shape(functools.partial(form, **options), *arrays)
+        assert isinstance(wanted, tuple) == isinstance(out, tuple)
+        types = [[(a.shape, a.dtype) for a in jax.tree.leaves(tree)] for tree in (out, wanted)]
+        assert types[0] == types[1], name
+        compared.add(name)
+        return out
+
+    monkeypatch.setattr(kernel, "fused", compare)
+    jax.clear_caches()
+    for op in OPS:
+        jax.eval_shape(everything(op), X.astype(dtype), Y, T, V.astype(dtype))
+    assert compared == set(NAMES)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_derivatives import SymbolicZero
 
-from .linear_map import linear
+from .linear_map import linear, tangent
+from .select import select
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +49,7 @@ def scaled(g: Array, b: Array) -> Array:
 
 @jax.custom_jvp
 def _scaled(g: Array, b: Array) -> Array:
-    return jnp.where(b == 0, jnp.zeros((), g.dtype), g) * b
+    return select(b == 0, 0, g) * b
 
 
 def times(a: Array, b: Array) -> Array:
@@ -188,10 +189,6 @@ def gradient_rules(
     return forward, jvp, vjp
 
 
-def _dtype(x: Any, gradient: Any) -> str | None:
-    return None if gradient is None else x.dtype.name
-
-
 def _wide(a: Any, b: Any) -> Any:
     """The dtype in which numbers of these are multiplied."""
     return jnp.float64 if jnp.float64 in (a, jnp.dtype(b)) else jnp.float32
@@ -245,14 +242,13 @@ def differentiates_as(
             dots = tree.flatten_up_to(tuple(tangents))
             there = [i for i, dot in enumerate(dots) if moving(dot)]
 
-            def formula(*values: Any) -> Any:
-                moved = dict(zip(there, values, strict=True))
-                args = tree.unflatten([moved.get(i, leaf) for i, leaf in enumerate(leaves)])
-                return textbook(*((value,) if given_value else ()), *args, **dict(options))
+            def formula(*leaves: Any) -> Any:
+                known = (value,) if given_value else ()
+                return textbook(*known, *tree.unflatten(leaves), **dict(options))
 
             if not there:
                 return value, jax.tree.map(SymbolicZero.from_primal_value, value)
-            return value, jax.jvp(formula, [leaves[i] for i in there], [dots[i] for i in there])[1]
+            return value, tangent(formula, leaves, dots, there)
 
         of.defjvp(rule, symbolic_zeros=True)
 

@@ -163,21 +163,28 @@ def _differentiate(
     # (∂M/∂r ṙ) t term
     moving = [i for i, t in enumerate(tangents[:split]) if _known(t)]
     if moving:
-
-        def in_residuals(*values: Any) -> list[Any]:
-            moved = dict(zip(moving, values, strict=True))
-            return fun([moved.get(i, r) for i, r in enumerate(residuals)], arguments)
-
-        primals = [residuals[i] for i in moving]
-        terms.append(jax.jvp(in_residuals, primals, [tangents[i] for i in moving])[1])
+        of_residuals = lambda *values: fun(values, arguments)  # noqa: E731
+        terms.append(tangent(of_residuals, residuals, tangents, moving))
 
     return results, [
         functools.reduce(ad.add_jaxvals, column) for column in zip(*terms, strict=True)
     ]
 
 
-def _known(tangent: Any) -> bool:
-    return type(tangent) is not ad.Zero and jnp.result_type(tangent) != jax.dtypes.float0
+def _known(dot: Any) -> bool:
+    return type(dot) is not ad.Zero and jnp.result_type(dot) != jax.dtypes.float0
+
+
+def tangent(
+    fun: Callable[..., Any], values: Sequence[Any], dots: Sequence[Any], moving: Sequence[int]
+) -> Any:
+    """That of fun(*values), of which only those with these numbers move."""
+
+    def of_moving(*moved: Any) -> Any:
+        at = dict(zip(moving, moved, strict=True))
+        return fun(*(at.get(i, value) for i, value in enumerate(values)))
+
+    return jax.jvp(of_moving, [values[i] for i in moving], [dots[i] for i in moving])[1]
 
 
 def _transpose(

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from jaxsoftmax.autodiff.select import select
+
 from .call import arguments, one_program
 from .call.axes import Axis, class_axes, merge, merged_axis
 from .call.options import Options, counted
@@ -24,10 +26,8 @@ from .probability_loss import probability_loss
 from .row.exponentials import is_class, wide, zero_where_dropped
 from .row.label import nan_where
 
-_OPTIONS = ("label_smoothing", "z_loss", "logit_softcap")
 
-
-@one_program("axis", *_OPTIONS)
+@one_program
 def softmax_cross_entropy(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -94,7 +94,7 @@ def softmax_cross_entropy(
     return jnp.squeeze(losses, here.axis)
 
 
-@one_program("axis", *_OPTIONS, "ignore_index")
+@one_program
 def softmax_cross_entropy_with_integer_labels(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -163,11 +163,11 @@ def softmax_cross_entropy_with_integer_labels(
     x, alive = options.logits(x, mask, here.axis)
     keep = counted(y, ignore_index, alive, rows)
     target = options.target(y, _like(x), mask, keep, weights, here)
-    losses = label_loss(x, *target, classes=here, z_loss=options.z_loss)
+    losses = label_loss(x, target, classes=here, z_loss=options.z_loss)
     return jnp.squeeze(losses, here.axis)
 
 
-@one_program("axis")
+@one_program
 def cross_entropy(
     probs: ArrayLike,
     labels: ArrayLike,
@@ -222,12 +222,12 @@ def cross_entropy(
         q, t, mask, rows = _merged(axes, wide(q), t, mask, rows)
         t = t.astype(q.dtype)
         # As in the losses on logits: no target on a class that does not exist.
-        t = t if mask is None else jnp.where(mask, t, jnp.zeros_like(t))
+        t = zero_where_dropped(t, mask)
+    q = zero_where_dropped(q, mask)
     if mask is not None:
-        q = jnp.where(mask, q, jnp.zeros_like(q))
         rows = _both(jnp.any(mask, here.axis, keepdims=True), rows)
     if rows is not None:
-        q, t = jnp.where(rows, q, jnp.ones_like(q)), jnp.where(rows, t, jnp.zeros_like(t))
+        q, t = select(rows, q, 1), select(rows, t, 0)
     return jnp.squeeze(probability_loss(q, t, axis=here.axis), here.axis)
 
 

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxsoftmax.autodiff import Recomputed, custom_rules, differentiates_as, scaled
+from jaxsoftmax.autodiff.select import select
 
 from . import row as rows
 from .devices.classes import Classes
@@ -94,7 +95,7 @@ def _loss_and_gradient(
     scale = jnp.ones_like(row.total) / row.total
     p = exponentials(x, row.max) * scale
     at_main = others - mass * (row.others / row.total)
-    g = jnp.where(is_class(row.main, x, classes.axis), at_main, mass * p - t)
+    g = select(is_class(row.main, x, classes.axis), at_main, mass * p - t)
     if z_loss:
         g = g + jnp.asarray(2 * z_loss, g.dtype) * (row.max + row.excess) * p
     return loss, zero_where_dropped(g, keep), row.max, scale
@@ -124,38 +125,17 @@ def _loss_and_known(x: Array, t: Array, *, classes: Classes) -> Any:
     return classes.fused("distribution_loss", _known, x, t)
 
 
-def _pulled(
-    x: Array,
-    t: Array,
-    m: Array,
-    scale: Array,
-    mass: Array,
-    main: Array,
-    at_main: Array,
-    bar: Array,
-    *,
-    classes: Classes,
-) -> Array:
+def _pulled(x: Array, t: Array, *known: Array, classes: Classes) -> Array:
     """g L̄, from what is known of the rows."""
+    m, scale, mass, main, at_main, bar = known
     elsewhere = mass * (exponentials(xla.stored(x), m) * scale) - _like_sums(t, x)
-    g = jnp.where(is_class(main, x, classes.axis), at_main, elsewhere)
+    g = select(is_class(main, x, classes.axis), at_main, elsewhere)
     return scaled(g, bar).astype(x.dtype)
 
 
-def _pulled_textbook(
-    x: Array,
-    t: Array,
-    m: Array,
-    scale: Array,
-    mass: Array,
-    main: Array,
-    at_main: Array,
-    bar: Array,
-    *,
-    classes: Classes,
-) -> Array:
+def _pulled_textbook(x: Array, t: Array, *known: Array, classes: Classes) -> Array:
     """(T p - t) L̄."""
-    del mass, main, at_main
+    m, scale, *_, bar = known
     m, t = xla.stored(m), _like_sums(t, x)
     (mass,) = classes.sums(t)
     return scaled(mass * probabilities(Kept(x, m, scale), classes) - t, bar).astype(x.dtype)

@@ -31,6 +31,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxsoftmax.autodiff import custom_rules, differentiates_as
+from jaxsoftmax.autodiff.select import select
 
 from .devices.classes import Classes
 from .probabilities import Kept, probabilities
@@ -72,7 +73,7 @@ class _Two(NamedTuple):
         e, e_other = exponentials(x, row.max), exponentials(x_other, other.max)
         delta = _from_the_largest(x_other, x, other.max, row.max)
         largest, largest_other = largest_exponential(row.max), largest_exponential(other.max)
-        change = jnp.where(
+        change = select(
             jnp.abs(delta) < 1,
             e * jnp.expm1(delta) / largest,
             e_other / largest_other - e / largest,
@@ -81,7 +82,7 @@ class _Two(NamedTuple):
         total = row.total / largest
         near = changed < total / 2
         from_change = jnp.log1p(zero_where(~near, by) / total)
-        d = delta - jnp.where(near, from_change, other.excess - row.excess)
+        d = delta - select(near, from_change, other.excess - row.excess)
         d = zero_where(_in_neither(x_other, x), d)
         return cls(kept, kept_other, e / row.total, e_other / other.total, d)
 
@@ -145,7 +146,7 @@ def _terms(p: Array, q: Array, d: Array) -> Array:
     near = jnp.abs(d) < 2
     series = p * _phi(zero_where(~near, d))
     # A class with p = 0 adds q, whatever d is.
-    return jnp.where(near, series, zero_where(p == 0, p * (d - 1)) + q)
+    return select(near, series, zero_where(p == 0, p * (d - 1)) + q)
 
 
 def _phi(d: Array) -> Array:
@@ -170,7 +171,7 @@ def _log_mixture(d: Array, beta: float) -> Array:
     small = jnp.log1p(jnp.asarray(beta, d.dtype) * jnp.expm1(zero_where(~near, d)))
     # As a number of the dtype 1 - β has lost the bits of its logarithm.
     one, other = (jnp.asarray(_log(share), d.dtype) for share in (1 - beta, beta))
-    return -jnp.where(near, small, jnp.logaddexp(one, other + d))
+    return -select(near, small, jnp.logaddexp(one, other + d))
 
 
 # The square of eᵈ, which is in derivatives, is finite in float32.
@@ -190,7 +191,7 @@ def _accurate(two: _Two, beta: float | None, classes: Classes) -> tuple[Array, A
     p, p_other, d = two.p, two.p_other, two.d
     if beta is None:
         near = jnp.abs(d) < 1
-        g = jnp.where(near, p_other * jnp.expm1(-zero_where(~near, d)), p - p_other)
+        g = select(near, p_other * jnp.expm1(-zero_where(~near, d)), p - p_other)
         return g, _centred(p_other, d, classes)
     a, a_other = _to_mixture(d, beta)
     return (1 - beta) * _centred(p, a, classes), beta * _centred(p_other, a_other, classes)

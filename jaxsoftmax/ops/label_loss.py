@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxsoftmax.autodiff import Recomputed, custom_rules, differentiates_as, scaled
+from jaxsoftmax.autodiff.select import select
 
 from . import row as rows
 from .devices.classes import Classes
@@ -43,25 +44,21 @@ from .row.label import LabelRow, Target, label_row, weighted_nll
 
 
 @custom_rules
-def label_loss(
-    x: Array,
-    label: Array,
-    beta: Array | None,
-    alpha: Array | None,
-    keep: Array | None,
-    *,
-    classes: Classes,
-    z_loss: float,
-) -> Array:
+def label_loss(x: Array, target: Target, *, classes: Classes, z_loss: float) -> Array:
     """L of every row, in float32 or wider, the class axis kept with length 1."""
-    if _is_plain(beta, alpha, keep, z_loss):
-        loss: Array = classes.fused("label_loss", _known, x, _as_int32(label, x, classes))[0]
+    if _is_plain(target, z_loss):
+        loss: Array = classes.fused("label_loss", _known, x, _as_int32(target.label, x, classes))[0]
         return loss
-    x, target = xla.stored(x), Target(label, beta, alpha, keep)
+    x = xla.stored(x)
+    return _loss(x, target, _row_of(x, target, classes), classes, z_loss)
+
+
+def _row_of(x: Array, target: Target, classes: Classes) -> LabelRow:
+    """What the row is made of, from a sum of its own."""
     m, x_y = _max_and_label(x, target, classes)
-    (r,) = classes.whole(rows.exponentials_without(x, m, classes.own(label, x), classes.axis))
-    row = _row(x, m, x_y, r, target, classes)
-    return _loss(x, target, row, classes, z_loss)
+    own = classes.own(target.label, x)
+    (r,) = classes.whole(rows.exponentials_without(x, m, own, classes.axis))
+    return _row(x, m, x_y, r, target, classes)
 
 
 def _max_and_label(x: Array, target: Target, classes: Classes) -> tuple[Array, Array]:
@@ -98,20 +95,13 @@ def _loss(x: Array, target: Target, row: LabelRow, classes: Classes, z_loss: flo
 
 
 def _textbook(
-    value: Any,
-    x: Array,
-    label: Array,
-    beta: Array | None,
-    alpha: Array | None,
-    keep: Array | None,
-    *,
-    classes: Classes,
-    z_loss: float,
+    value: Any, x: Array, target: Target, *, classes: Classes, z_loss: float
 ) -> tuple[Array, Array, Array, Array]:
     """L, and g = T p - t + 2λ s p."""
     _, _, m, scale = value
     m = xla.stored(m)
-    loss = label_loss(x, label, beta, alpha, keep, classes=classes, z_loss=z_loss)
+    loss = label_loss(x, target, classes=classes, z_loss=z_loss)
+    label, beta, alpha, keep = target
     x = zero_where_dropped(x, keep)
     t = is_class(classes.own(label, x), x, classes.axis).astype(m.dtype)
     mass = jnp.ones((), m.dtype)
@@ -127,17 +117,10 @@ def _textbook(
 
 @differentiates_as(_textbook, given_value=True)
 def _loss_and_gradient(
-    x: Array,
-    label: Array,
-    beta: Array | None,
-    alpha: Array | None,
-    keep: Array | None,
-    *,
-    classes: Classes,
-    z_loss: float,
+    x: Array, target: Target, *, classes: Classes, z_loss: float
 ) -> tuple[Array, Array, Array, Array]:
     """L and g, from one set of exponentials; m and p / exp(x - M)."""
-    x, target = xla.stored(x), Target(label, beta, alpha, keep)
+    x, (label, beta, alpha, keep) = xla.stored(x), target
     m, x_y = _max_and_label(x, target, classes)
     is_label = is_class(classes.own(label, x), x, classes.axis)
 
@@ -156,7 +139,7 @@ def _loss_and_gradient(
     pull = jnp.asarray(2 * z_loss, m.dtype) * (row.max + row.excess) if z_loss else zero
     at_label = others - mass * row.others + pull * row.probability
     elsewhere = e * ((mass + pull) * row.scale) - (zero if alpha is None else alpha)
-    g = zero_where_dropped(jnp.where(is_label, at_label, elsewhere), keep)
+    g = zero_where_dropped(select(is_label, at_label, elsewhere), keep)
     return loss, g, row.max, row.scale
 
 
@@ -165,8 +148,8 @@ def _loss_and_gradient(
 # ------------------------------------------------------------------------------------------------
 
 
-def _is_plain(beta: Any, alpha: Any, keep: Any, z_loss: float) -> bool:
-    return beta is None and alpha is None and keep is None and not z_loss
+def _is_plain(target: Target, z_loss: float) -> bool:
+    return all(part is None for part in target[1:]) and not z_loss
 
 
 def _as_int32(label: Array, x: Array, classes: Classes) -> Array:
@@ -174,21 +157,17 @@ def _as_int32(label: Array, x: Array, classes: Classes) -> Array:
     if label.dtype == jnp.int32:
         return label
     valid = (label >= 0) & (label <= last_class(classes.number(x), label.dtype))
-    return jnp.where(valid, label.astype(jnp.int32), jnp.asarray(-1, jnp.int32))
+    return select(valid, label.astype(jnp.int32), -1)
 
 
 def _known(x: Array, label: Array, *, classes: Classes) -> tuple[Array, Array, Array, Array]:
     """L, m, p / exp(x - M), 1 - p_y."""
-    x, target = xla.stored(x), Target(label)
-    m, x_y = classes.max_and_label(x, label)
-    (r,) = classes.whole(rows.exponentials_without(x, m, classes.own(label, x), classes.axis))
-    row = _row(x, m, x_y, r, target, classes)
+    row = _row_of(xla.stored(x), Target(label), classes)
     return classes.first(row.nll), row.max, row.scale, row.others
 
 
 def _known_textbook(value: Any, x: Array, label: Array, *, classes: Classes) -> Any:
-    loss = label_loss(x, label, None, None, None, classes=classes, z_loss=0.0)
-    return loss, *value[1:]
+    return label_loss(x, Target(label), classes=classes, z_loss=0.0), *value[1:]
 
 
 @differentiates_as(_known_textbook, given_value=True)
@@ -196,20 +175,17 @@ def _loss_and_known(x: Array, label: Array, *, classes: Classes) -> Any:
     return classes.fused("label_loss", _known, x, label)
 
 
-def _pulled(
-    x: Array, label: Array, m: Array, scale: Array, others: Array, bar: Array, *, classes: Classes
-) -> Array:
+def _pulled(x: Array, label: Array, *known: Array, classes: Classes) -> Array:
     """g L̄, from what is known of the rows."""
+    m, scale, others, bar = known
     p = exponentials(xla.stored(x), m) * scale
-    g = jnp.where(is_class(classes.own(label, x), x, classes.axis), -others, p)
+    g = select(is_class(classes.own(label, x), x, classes.axis), -others, p)
     return scaled(g, bar).astype(x.dtype)
 
 
-def _pulled_textbook(
-    x: Array, label: Array, m: Array, scale: Array, others: Array, bar: Array, *, classes: Classes
-) -> Array:
+def _pulled_textbook(x: Array, label: Array, *known: Array, classes: Classes) -> Array:
     """(p - e_y) L̄."""
-    del others
+    m, scale, _, bar = known
     m = xla.stored(m)
     t = is_class(classes.own(label, x), x, classes.axis).astype(m.dtype)
     return scaled(probabilities(Kept(x, m, scale), classes) - t, bar).astype(x.dtype)
@@ -225,30 +201,21 @@ def _gradient_times(*arrays: Array, classes: Classes) -> Array:
 
 
 def _gradients(
-    x: Array,
-    label: Array,
-    beta: Array | None,
-    alpha: Array | None,
-    keep: Array | None,
-    *,
-    classes: Classes,
-    z_loss: float,
-    perturbed: tuple[bool, ...],
-) -> tuple[Array, tuple[Array | Recomputed | None, ...]]:
-    options: Any = {"classes": classes, "z_loss": z_loss}
-    if _is_plain(beta, alpha, keep, z_loss) and classes.recomputes("label_loss", x, label):
+    x: Array, target: Target, *, classes: Classes, z_loss: float, perturbed: Any
+) -> tuple[Array, tuple[Array | Recomputed, Any]]:
+    none, (label, _, _, keep), asked = Target(None), target, perturbed[1]
+    if _is_plain(target, z_loss) and classes.recomputes("label_loss", x, label):
         label = _as_int32(label, x, classes)
         loss, *known = _loss_and_known(x, label, classes=classes)
-        g_of = Recomputed((x, label, *known), _gradient_times, classes)
-        return loss, (g_of, None, None, None, None)
-    loss, g, *_ = _loss_and_gradient(x, label, beta, alpha, keep, **options)
+        return loss, (Recomputed((x, label, *known), _gradient_times, classes), none)
+    loss, g, *_ = _loss_and_gradient(x, target, classes=classes, z_loss=z_loss)
     nll = minus_log_p = None
-    if perturbed[2]:
-        nll = label_loss(x, label, None, None, keep, classes=classes, z_loss=0.0)
-    if perturbed[3]:
+    if asked.beta:
+        nll = label_loss(x, Target(label, keep=keep), classes=classes, z_loss=0.0)
+    if asked.alpha:
         log_p = log_softmax_of(wide(zero_where_dropped(x, keep)), classes=classes)[0]
         minus_log_p = zero_where_dropped(-log_p, keep)
-    return loss, (g, None, nll, minus_log_p, None)
+    return loss, (g, none._replace(beta=nll, alpha=minus_log_p))
 
 
 label_loss.defgradients(_gradients)

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxsoftmax.autodiff import custom_rules, differentiates_as, scaled
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.autodiff.varying import varying_like
 
 from . import row as rows
@@ -104,7 +105,7 @@ def _log_rest(kept: Kept, row: Row, picks: Array, classes: Classes) -> Array:
     rest = _Rest.of(kept, picks, classes)
     m, one = row.max, jnp.ones_like(row.max)
     left = (rest.max - m) + jnp.log(rest.total / largest_exponential(rest.max)) - row.excess
-    return jnp.where(rest.picked < one / 2, jnp.log1p(-rest.picked), left)
+    return select(rest.picked < one / 2, jnp.log1p(-rest.picked), left)
 
 
 class _Rest(NamedTuple):
@@ -120,7 +121,7 @@ class _Rest(NamedTuple):
     def of(cls, kept: Kept, picks: Array, classes: Classes) -> _Rest:
         """From the logits of a row and its picked classes."""
         is_picked = _at_classes(classes.own(picks, kept.x), jnp.ones_like(picks, bool), kept.x)
-        x = jnp.where(is_picked, jnp.full_like(kept.x, -jnp.inf), kept.x)
+        x = select(is_picked, -jnp.inf, kept.x)
         m = finite(classes.max(lax.stop_gradient(x)))
         p = probabilities(kept, classes)
         total, picked = classes.sums(exponentials(x, m), zero_where(~is_picked, p))
@@ -132,7 +133,7 @@ def _at_classes(own: Array, values: Array, like: Array) -> Array:
     if own.shape[1] == 1:
         return zero_where(~is_class(own, like, 1), jnp.broadcast_to(values, like.shape))
     classes = like.shape[1]
-    own = jnp.where(exists(own, like, 1), own, jnp.asarray(classes, own.dtype))
+    own = select(exists(own, like, 1), own, jnp.asarray(classes, own.dtype))
     rows = jnp.arange(own.shape[0], dtype=own.dtype)[:, None]
     nothing = varying_like(jnp.zeros(like.shape, values.dtype), (like, values, own))
     values = varying_like(values, nothing)
@@ -239,9 +240,9 @@ def _of_entropy(
 def _of_rest(p: Array, kept: Kept, picks: Array, classes: Classes) -> Array:
     """q - p."""
     rest = _Rest.of(kept, picks, classes)
-    scale = jnp.where(rest.total == 0, jnp.zeros_like(rest.total), 1 / rest.total)
+    scale = select(rest.total == 0, 0, 1 / rest.total)
     q = probabilities(Kept(rest.x, rest.max, scale), classes)
-    return jnp.where(rest.is_picked, -p, rest.picked * q)
+    return select(rest.is_picked, -p, rest.picked * q)
 
 
 def _along_textbook(p: Array, own: Array, x_dot: Array, main: Array, others: Array) -> Array:
@@ -253,10 +254,10 @@ def _along(p: Array, own: Array, x_dot: Array, main: Array, others: Array) -> Ar
     """ẋ_k - Σ p∘ẋ, where that of the main class is (1 - p_k) ẋ_k - Σ of the others."""
     main = main.astype(own.dtype)
     is_main = own == main
-    share = jnp.where(is_main, others, jnp.ones_like(others))
+    share = select(is_main, others, 1)
     mean = p * x_dot
     without = _sum(zero_where(is_class(main, p, 1), mean))
-    return share * pick(x_dot, own, 1) - jnp.where(is_main, without, _sum(mean))
+    return share * pick(x_dot, own, 1) - select(is_main, without, _sum(mean))
 
 
 def _textbook(p: Array, own: Array, v: Array, main: Array, others: Array) -> Array:
@@ -270,7 +271,7 @@ def _of_log_probs(p: Array, own: Array, v: Array, main: Array, others: Array) ->
     v_main, v_others = _sum(zero_where(~is_main, v)), _sum(zero_where(is_main, v))
     at_main = others * v_main - (jnp.ones_like(others) - others) * v_others
     elsewhere = _at_classes(own, v, p) - p * (v_main + v_others)
-    return jnp.where(is_class(main, p, 1), at_main, elsewhere)
+    return select(is_class(main, p, 1), at_main, elsewhere)
 
 
 row_values.defrules(_fwd, _jvp, _vjp)

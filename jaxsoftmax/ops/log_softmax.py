@@ -20,6 +20,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff import custom_rules, differentiates_as, scaled
+from jaxsoftmax.autodiff.select import select
 
 from .call import arguments, one_program
 from .call.axes import Axis, axes, merge, merged_axis, split
@@ -29,7 +30,7 @@ from .row import NO_TANGENT, Row, xla
 from .row.exponentials import is_class, shifted, wide, zero_where
 
 
-@one_program("axis")
+@one_program
 def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Array:
     r"""Logarithm of softmax.
 
@@ -69,7 +70,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -
     log_p, _ = log_softmax_of(one_axis, classes=Here(merged_axis(x.ndim, class_axes)))
     log_p = split(log_p, class_axes, x.shape)
     # Of a masked class -inf is all there is to say: no derivative passes through it.
-    return log_p if mask is None else jnp.where(mask, log_p, jnp.full_like(log_p, -jnp.inf))
+    return log_p if mask is None else select(mask, log_p, -jnp.inf)
 
 
 @custom_rules
@@ -129,7 +130,7 @@ def _transposed(p: Array, v: Array, main: Array, others: Array, *, classes: Clas
     # Where nothing is asked for p may be NaN: of a row of -inf that the caller selects away.
     mass = v_k + v_others
     elsewhere = v - zero_where(mass == 0, p * mass)
-    return jnp.where(is_class(main, v, classes.axis), at_main, elsewhere)
+    return select(is_class(main, v, classes.axis), at_main, elsewhere)
 
 
 log_softmax_of.defrules(_fwd, _jvp, _vjp)

@@ -25,6 +25,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff import custom_rules, scaled
+from jaxsoftmax.autodiff.select import select
 
 from . import row
 from .call import arguments, one_program
@@ -70,7 +71,7 @@ def logsumexp(
 ) -> Array | tuple[Array, Array]: ...
 
 
-@one_program("axis", "keepdims", "return_sign")
+@one_program
 def logsumexp(
     a: ArrayLike,
     axis: Axis = None,
@@ -124,17 +125,17 @@ def logsumexp(
         a, alive = arguments.masked_rows(a, mask, class_axes)
         s = logsumexp_of(merge(a, class_axes), classes=here)[0].reshape(kept_shape)
         if alive is not None:
-            s = jnp.where(alive, s, jnp.full_like(s, -jnp.inf))
-        sign = jnp.where(is_impossible(s), jnp.zeros_like(s), jnp.ones_like(s))
+            s = select(alive, s, -jnp.inf)
+        sign = select(is_impossible(s), 0, jnp.ones_like(s))
     else:
         if mask is not None:
-            weights = jnp.where(mask, weights, jnp.zeros_like(weights))
+            weights = select(mask, weights, 0)
         merged = merge(a, class_axes), merge(weights, class_axes)
         s, sign = (value.reshape(kept_shape) for value in _weighted(*merged, axis=here.axis)[:2])
     if not keepdims:
         s, sign = jnp.squeeze(s, class_axes), jnp.squeeze(sign, class_axes)
     if return_sign:
-        return s, lax.stop_gradient(jnp.where(jnp.isnan(s), s, sign))
+        return s, lax.stop_gradient(select(jnp.isnan(s), s, sign))
     return s if b is None else s + nan_where(sign < 0, s.dtype)
 
 
@@ -208,9 +209,9 @@ def _weighted(a: Array, b: Array, *, axis: int) -> tuple[Array, Array, Array]:
     """s, the sign of Σ b∘e, and m."""
     a = xla.stored(a)
     # An exponent of weight 0 is absent; one that is not, but -inf throughout, leaves log 0.
-    present = jnp.where(b != 0, a, -largest_number(a))
+    present = select(b != 0, a, -largest_number(a))
     m = row_max(present, axis)
-    m = jnp.where(jnp.abs(m) > largest_number(m), jnp.zeros_like(m), m)
+    m = select(jnp.abs(m) > largest_number(m), 0, m)
     total = _total(_Weighted(a, b, m), axis)[1]
     s = shift(m, row.ROOM) + jnp.log(jnp.abs(total))
     return s.astype(a.dtype), jnp.sign(total).astype(a.dtype), m
@@ -218,7 +219,7 @@ def _weighted(a: Array, b: Array, *, axis: int) -> tuple[Array, Array, Array]:
 
 def _total(kept: _Weighted, axis: int) -> tuple[Array, Array]:
     """e, and Σ b∘e, to which b = 0 adds nothing whatever e is."""
-    most = jnp.where(kept.b != 0, kept.max, largest_number(kept.max))
+    most = select(kept.b != 0, kept.max, largest_number(kept.max))
     e = jnp.exp(xla.at_most(wide(xla.stored(kept.a)), most) - shift(kept.max, row.ROOM))
     return e, jnp.sum(scaled(e, wide(kept.b)), axis, keepdims=True)
 

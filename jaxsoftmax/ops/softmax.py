@@ -18,16 +18,17 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff import custom_rules
+from jaxsoftmax.autodiff.select import select
 
 from .call import arguments, one_program
 from .call.axes import Axis, axes, merge, merged_axis, split
 from .devices.classes import Classes, Here
 from .devices.mesh import placed_like
 from .row import xla
-from .row.exponentials import exponentials, majority, wide
+from .row.exponentials import exponentials, majority, wide, zero_where_dropped
 
 
-@one_program("axis")
+@one_program
 def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Array:
     r"""Softmax: exponentials that sum to one.
 
@@ -67,10 +68,10 @@ def softmax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Ar
     p = softmax_of(one_axis, classes=Here(merged_axis(x.ndim, class_axes)))
     p = split(p, class_axes, x.shape)
     # Of a masked class 0 is all there is to say: no derivative passes through it, not even NaN.
-    return p if mask is None else jnp.where(mask, p, jnp.zeros_like(p))
+    return zero_where_dropped(p, mask)
 
 
-@one_program("axis")
+@one_program
 def softmax_jacobian(x: ArrayLike, axis: Axis = -1) -> Array:
     r"""The dense Jacobian of softmax.
 
@@ -107,8 +108,8 @@ def softmax_jacobian(x: ArrayLike, axis: Axis = -1) -> Array:
     classes = jnp.arange(p.shape[-1])
     # pᵢ (1 - pᵢ) as pᵢ Σ of the others: 1 - pᵢ loses the small ones when pᵢ is near 1.
     same = classes[:, None] == classes[None, :]
-    others = jnp.sum(jnp.where(same, jnp.zeros_like(p[..., None]), column), -1, keepdims=True)
-    return jnp.where(same, row * others, -row * column).astype(x.dtype)
+    others = jnp.sum(select(same, 0, column), -1, keepdims=True)
+    return select(same, row * others, -row * column).astype(x.dtype)
 
 
 @custom_rules

@@ -21,10 +21,10 @@ from .call import arguments, one_program
 from .call.axes import Axis, axes, merge, merged_axis
 from .devices.classes import Here
 from .log_probabilities import row_values
-from .row.exponentials import wide
+from .row.exponentials import wide, zero_where_dropped
 
 
-@one_program("axis", "keepdims")
+@one_program
 def softmax_entropy(
     logits: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None, *, keepdims: bool = False
 ) -> Array:
@@ -65,6 +65,5 @@ def softmax_entropy(
     one_axis = merge(wide(rows), class_axes)
     values, _ = row_values(one_axis, None, classes=Here(at), ask=("entropy",))
     entropy: Array = jnp.expand_dims(jnp.squeeze(values.entropy, at), class_axes)
-    if alive is not None:
-        entropy = jnp.where(alive, entropy, jnp.zeros_like(entropy))
+    entropy = zero_where_dropped(entropy, alive)
     return entropy if keepdims else jnp.squeeze(entropy, class_axes)

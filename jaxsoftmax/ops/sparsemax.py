@@ -21,6 +21,7 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff import custom_rules, differentiates_as
+from jaxsoftmax.autodiff.select import select
 
 from .call import arguments, one_program
 from .call.axes import Axis, axes, class_axes, merge, merged_axis, split
@@ -31,7 +32,7 @@ from .row.exponentials import exists, is_class, shifted, wide, zero_where, zero_
 from .row.label import nan_where
 
 
-@one_program("axis")
+@one_program
 def sparsemax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> Array:
     r"""Sparsemax: the distribution nearest to the logits, 0 for all but the largest.
 
@@ -66,10 +67,10 @@ def sparsemax(x: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None) -> 
     mask = arguments.class_mask("sparsemax", where, x)
     one_axis = merge(arguments.masked_rows(x, mask, over)[0], over)
     p = split(sparsemax_of(one_axis, classes=Here(merged_axis(x.ndim, over))), over, x.shape)
-    return p if mask is None else jnp.where(mask, p, jnp.zeros_like(p))
+    return zero_where_dropped(p, mask)
 
 
-@one_program("axis")
+@one_program
 def sparsemax_loss(
     logits: ArrayLike, labels: ArrayLike, axis: Axis = -1, where: ArrayLike | None = None
 ) -> Array:
@@ -121,7 +122,7 @@ def sparsemax_of(x: Array, *, classes: Here) -> Array:
     x = xla.stored(x)
     z = shifted(x, classes.max(x))
     tau = _threshold(z, classes)
-    return jnp.where(z <= tau, jnp.zeros_like(z), z - tau).astype(x.dtype)  # NaN stays NaN
+    return select(z <= tau, 0, z - tau).astype(x.dtype)  # NaN stays NaN
 
 
 def _threshold(z: Array, classes: Here) -> Array:
@@ -184,7 +185,7 @@ def _loss_and_gradient(
     m, x_y = classes.max_and_label(x, y)
     below = (m - x_y) - classes.max(p)  # τ - x_y, as τ = m - max p
     distance = classes.sums(jnp.square(g))[0] / 2
-    loss = distance + jnp.where(below <= 0, jnp.zeros_like(below), below)
+    loss = distance + select(below <= 0, 0, below)
     return zero_where_dropped(loss, keep), zero_where_dropped(g, keep)
 
 
@@ -195,7 +196,7 @@ def _textbook(p: Array, label: Array, *, classes: Here) -> Array:
 @differentiates_as(_textbook)
 def _less_label(p: Array, label: Array, *, classes: Here) -> Array:
     """p - e_y, where p_y - 1 is what the others have."""
-    return jnp.where(label, -classes.sums(zero_where(label, p))[0], p)
+    return select(label, -classes.sums(zero_where(label, p))[0], p)
 
 
 def _gradients(

@@ -32,7 +32,7 @@ def evaluate(folder: Path, path: Path | None = None) -> Examination:
     Raises:
       InputError: The folder holds no finished run, or the data are no longer the same.
     """
-    model, dataset, seed = _again(folder, path)
+    model, dataset, seed = again(folder, path)
     part = dataset.part("test")
     return examine(model, part.features, part.labels, Majority.of(dataset), seed)
 
@@ -47,7 +47,7 @@ def standard_errors(folder: Path, path: Path | None = None) -> str:
     Raises:
       InputError: As of `evaluate`, or there are too many coefficients.
     """
-    model, dataset, _ = _again(folder, path)
+    model, dataset, _ = again(folder, path)
     config, summary = config_of(folder), read_summary(folder)
     if config.model.l1 > 0:
         raise InputError(f"{folder}: with an l1 penalty the optimum has no Hessian")
@@ -74,7 +74,7 @@ def compare(first: Path, second: Path, data: Path | None = None) -> Paired:
     if data is not None:
         a, b = (evaluate_file(folder, data) for folder in (first, second))
         return paired.compare(_compared(a.answers), _compared(b.answers))
-    runs = [_again(folder) for folder in (first, second)]
+    runs = [again(folder) for folder in (first, second)]
     numbers = [dataset.rows[dataset.parts.test] for _, dataset, _ in runs]
     common = np.intersect1d(numbers[0], numbers[1], assume_unique=True)
     if not len(common):
@@ -103,8 +103,12 @@ def _compared(answers: Answers) -> paired.Answers:
     return paired.Answers(answers.right, answers.losses)
 
 
-def _again(folder: Path, path: Path | None = None) -> tuple[Classifier, Dataset, int]:
-    """The model of a run, the data it was made from, and the seed."""
+def again(folder: Path, path: Path | None = None) -> tuple[Classifier, Dataset, int]:
+    """The model of a run, the data it was made from, and the seed.
+
+    Raises:
+      InputError: The folder holds no finished run, or the data are no longer the same.
+    """
     summary, config = read_summary(folder), config_of(folder)
     if path is not None:
         config = _moved(config, str(path))
@@ -140,7 +144,7 @@ def evaluate_file(
         names = names or table.rows.column_names
         label = source.label if source.label in names else summary.label
         column = survey.column_named(names, str(label), source.origin, "label")
-        text = labels.as_text(table.rows[column])
+        text = labels.as_text(table, column)
         numbers = _known(text, label_map or {}, model, source.origin)
         encoded = model.columns.encode(table)
         wanted = numbers >= 0

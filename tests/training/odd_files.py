@@ -83,6 +83,19 @@ def exact(dataset) -> bool:
     return right()(dataset) and np.allclose(values, X[dataset.rows, 0], atol=1e-5)
 
 
+def noting(*words: str) -> Check:
+    """Notes with these words, and no others."""
+    return lambda dataset: (
+        len(dataset.notes) == len(words)
+        and all(word in note for word, note in zip(words, dataset.notes, strict=True))
+    )
+
+
+def dropping(name: str, why: str) -> Check:
+    """This column left out, and the others as they are."""
+    return lambda dataset: exact(dataset) and dataset.dropped == {name: why}
+
+
 def npy(array, **options) -> bytes:
     """A ``.npy`` file."""
     out = io.BytesIO()
@@ -125,6 +138,14 @@ def jsonl(columns) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
+def of_people(value: str) -> str:
+    """The refusal of a column c of numbers in another dress, the first of which is this."""
+    return (
+        f"FILE: column 'c': looks like numbers written for people, as '{value}' at line 2; take "
+        'separators and units out, or write [data] decimal, or [columns] categorical = ["c"]'
+    )
+
+
 COUNT = np.arange(1, ROWS + 1)
 SHUFFLED = RNG.permutation(ROWS)
 DAMAGED = "FILE: is damaged or of another kind: "
@@ -157,6 +178,21 @@ CASES = [
         csv({"'a'": X[:, 0], "'b'": X[:, 1], "'y'": [f"'{y}'" for y in Y]}),
         exact,
     ),
+    Odd(
+        "single_quotes_below.csv",
+        csv(plain(a=[f"'{x}'" for x in X[:, 0]], y=[f"'{y}'" for y in Y])),
+        exact,
+    ),
+    Odd(
+        "single_quotes_of_text.csv",
+        csv(plain(c=[f"'{n % 2}, or so'" for n in COUNT])),
+        right("a", "b", "c=0, or so", "c=1, or so"),
+    ),
+    Odd(
+        "quoted_decimal_comma.csv",
+        csv({k: [f'"{v}"'.replace(".", ",") for v in column] for k, column in plain().items()}),
+        exact,
+    ),
     Odd("padded.csv", csv(plain(y=[f"  {y} " for y in Y], a=[f" {x} " for x in X[:, 0]])), exact),
     Odd("capital_ending.CSV", csv(plain()), exact),
     Odd("no_ending", csv(plain()), exact),
@@ -177,6 +213,15 @@ CASES = [
     ),
     Odd("last_column.csv", csv(plain()), exact, {"label": -1}),
     Odd("row_names.csv", csv({"": COUNT} | plain()), right()),
+    Odd(
+        "comma_in_each_row.csv",
+        csv(plain())
+        .replace(b",cat", b",big, cat")
+        .replace(b",dog", b",a, dog")
+        .replace(b",e", b",,e"),
+        "FILE: rows have a field more than the header, and the first is no name of the row, as in "
+        f"'{X[0, 0]}'; put fields that have a delimiter in quotes",
+    ),
     Odd("row_names_without_name.csv", csv({"n": COUNT} | plain()).replace(b"n,", b"", 1), right()),
     Odd("trailing_comma.csv", csv(plain()).replace(b"\n", b",\n").replace(b",", b"", 0), right()),
     Odd("index_from_zero.csv", csv({"id": COUNT - 1} | plain()), right()),
@@ -227,6 +272,19 @@ CASES = [
     Odd("missing_na.csv", csv(changed("a", 3, "NA")), right("a", "a is missing", "b")),
     Odd("missing_question.csv", csv(changed("a", 3, "?")), right("a", "a is missing", "b")),
     Odd("empty_column.csv", csv(plain(c=[""] * ROWS)), right()),
+    Odd("one_number.csv", csv(plain(c=[7.5] * ROWS)), noting("one value in all rows of 'c'")),
+    Odd("one_word.csv", csv(plain(c=["x"] * ROWS)), dropping("c", "all rows have one value")),
+    Odd("one_or_none.csv", csv(plain(c=["7", ""] * 12)), right("a", "b", "c", "c is missing")),
+    Odd(
+        "codes.csv",
+        csv(plain(c=[f"0{n % 7}234" for n in COUNT])),
+        noting("zeros before the numbers of 'c'"),
+    ),
+    Odd(
+        "identifiers.csv",
+        csv({k: [*column] * 2 for k, column in plain().items()} | {"id": np.arange(48)[::-1] ** 2}),
+        noting("another whole number in each row of 'id'"),
+    ),
     Odd("booleans.csv", csv(plain(c=["true", "false"] * 12)), right("a", "b", "c=false", "c=true")),
     Odd(
         "dates.csv",
@@ -235,6 +293,52 @@ CASES = [
         'write [columns] drop = ["when"], or make a number of it, as in\n'
         '    table["when"] = pandas.to_datetime(table["when"])\n'
         '    table["when"] = (table["when"] - table["when"].min()).dt.total_seconds()',
+    ),
+    Odd(
+        "days.csv",
+        csv(plain(when=[day.replace("-", "") for day in DATES])),
+        "FILE: column 'when': holds dates or times, and what they should count is yours to say: "
+        'write [columns] drop = ["when"], or make a number of it, as in\n'
+        '    table["when"] = pandas.to_datetime(table["when"].astype(str))\n'
+        '    table["when"] = (table["when"] - table["when"].min()).dt.total_seconds()',
+    ),
+    *(
+        Odd(f"dates_{i}.csv", csv(plain(when=days)), "FILE: column 'when': holds dates or times, ")
+        for i, days in enumerate(
+            (
+                [f"{n}/{n}/26" for n in COUNT % 12 + 1],
+                [f"{n} March 2026" for n in COUNT],
+                [f"Sep {n} 2026" for n in COUNT],
+                [f"{n}-Dec-26" for n in COUNT],
+                [f"{n % 12 + 1}:30 PM" for n in COUNT],
+                [f"20{n:02}-11" for n in COUNT],
+            )
+        )
+    ),
+    Odd(
+        "units.csv", csv(plain(c=[f"{n}.5 kg" for n in SHUFFLED])), of_people(f"{SHUFFLED[0]}.5 kg")
+    ),
+    Odd(
+        "fortran.csv",
+        csv(plain(c=[f"{n}.5D-01" for n in SHUFFLED])),
+        of_people(f"{SHUFFLED[0]}.5D-01"),
+    ),
+    Odd(
+        "minus.csv",
+        csv(plain(c=[f"−{n + 1}.5" for n in SHUFFLED])),
+        of_people(f"−{SHUFFLED[0] + 1}.5"),
+    ),
+    Odd("hex.csv", csv(plain(c=[hex(n) for n in SHUFFLED])), of_people(hex(SHUFFLED[0]))),
+    Odd(
+        "levels.csv",
+        csv(plain(c=["0.0cwt", "0.2cwt"] * 12)),
+        right("a", "b", "c=0.0cwt", "c=0.2cwt"),
+    ),
+    Odd("signs.csv", csv(plain(c=["+", "-"] * 12)), right("a", "b", "c=+", "c=-")),
+    Odd(
+        "ages.csv",
+        csv(plain(c=["<30", "30-39", "40+"] * 8)),
+        right("a", "b", "c=30-39", "c=40+", "c=<30"),
     ),
     Odd(
         "thousands.csv",
@@ -265,6 +369,18 @@ CASES = [
         "label_numbers.csv",
         csv(plain(y=np.array(["1.0", "10.0", "2.0"])[np.arange(ROWS) % 3])),
         lambda dataset: dataset.classes == ("1", "2", "10"),
+    ),
+    Odd(
+        "label_of_two_files.csv",
+        csv(plain(y=["1", "1.0", "2"] * 8)),
+        lambda dataset: dataset.classes == ("1", "2"),
+    ),
+    Odd("label_zeros.csv", csv(plain(y=["01", "1", "2"] * 8)), noting("may be one: 01/1")),
+    Odd("label_case.csv", csv(plain(y=["Cat", "cat", "dog"] * 8)), noting("may be one: Cat/cat")),
+    Odd(
+        "label_list.parquet",
+        arrow(pyarrow.parquet.write_table, a=X[:, 0], y=[["cat"]] * ROWS),
+        "FILE: 'y' must hold one number or text for each row, got list<element: string>",
     ),
     Odd(
         "label_quantity.csv",
@@ -316,6 +432,11 @@ CASES = [
     Odd("comment.svm", b"# nothing\n", "FILE: "),
     Odd("cut.jsonl", jsonl(plain())[:-9] + b'{"a": 1,', "FILE: "),
     Odd("t.parquet", arrow(pyarrow.parquet.write_table, **plain()), exact),
+    Odd(
+        "views.arrow",
+        arrow(stream, a=X[:, 0], b=X[:, 1], y=pa.array(Y.tolist(), pa.string_view())),
+        exact,
+    ),
     Odd("t.feather", arrow(pyarrow.feather.write_feather, **plain()), exact),
     Odd("stream.arrow", arrow(stream, **plain()), exact),
     Odd("named_wrong.csv", arrow(pyarrow.parquet.write_table, **plain()), exact),
@@ -378,6 +499,11 @@ CASES = [
         "rows.svm",
         "".join(f"{i % 3} 1:{a} 2:{b}\n" for i, (a, b) in enumerate(X)).encode(),
         lambda dataset: dataset.classes == ("0", "1", "2") and dataset.features.shape == (ROWS, 2),
+    ),
+    Odd(
+        "far.svm",
+        b"".join(b"%d 1:1 900000000:1\n" % (i % 3) for i in range(ROWS)),
+        "FILE: has a feature of number 900,000,000, and at most 4,194,304 are read",
     ),
     Odd(
         "images-idx3-ubyte",

@@ -286,7 +286,7 @@ def test_weights_are_read_and_may_not_be_negative(tmp_path):
 
 def test_all_problems_come_in_one_message(tmp_path):
     words = [*map(str, sample()["a"][1:]), "oops"]
-    columns = sample() | {"a": words, "b": words, "t": ["2026-01-02"] * 60}
+    columns = sample() | {"a": words, "b": words, "t": ["2026-01-02", "2026-01-03"] * 30}
     told = refusal(from_csv, tmp_path, table(columns)).splitlines()
     assert [line.split(": ")[1] for line in told if line.startswith(str(tmp_path))] == [
         "column 'a'",

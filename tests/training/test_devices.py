@@ -26,7 +26,9 @@ CASES = [
     ("lbfgs", (4, 1)),
     ("path", (2, 1)),
 ]
-ALIKE = 40  # iterations of L-BFGS; then it amplifies the last bits, on the way to the same optimum
+# Iterations of L-BFGS whose validation losses agree. Where the objective falls by less than its
+# last bits the line search takes other steps, along which the training loss hardly changes.
+ALIKE = 40
 
 
 def prepared(name, data_devices, classes):
@@ -63,6 +65,8 @@ def alone():
 def compare(name, state, alone):
     found, expected = losses(state), losses(alone[name])
     if name == "lbfgs":
+        steps = min(len(found), len(expected))  # to the tolerance may be one more
+        assert found[:steps, 0] == pytest.approx(expected[:steps, 0], rel=1e-5, abs=1e-5)
         found, expected = (np.concatenate([x[:ALIKE], x[-1:]]) for x in (found, expected))
     assert found == pytest.approx(expected, rel=1e-5, abs=1e-5)
 

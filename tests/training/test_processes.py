@@ -109,25 +109,35 @@ features = made.rows.features
 there = [np.asarray(shard.data) for shard in features.addressable_shards]
 spans = [range(features.shape[0])[shard.index[0]] for shard in features.addressable_shards]
 right = all((dataset.features[s.start : s.stop] == part).all() for s, part in zip(spans, there))
+lines = Path("/proc/self/smaps").read_text().splitlines()
+place = next(i for i, line in enumerate(lines) if line.endswith(".f32"))
+size, resident = (
+    int(next(line for line in lines[place:] if line.startswith(name)).split()[1])
+    for name in ("Size:", "Rss:")
+)
 print(min(watched.read), max(watched.read) + 1, len(watched.read), features.shape[0], right)
+print(resident / size)
 """
 
 
 @pytest.mark.once
 def test_each_of_two_processes_reads_its_own_rows_of_the_features(tmp_path):
+    """And neither holds more of them in memory, whatever the cache has."""
     config = tmp_path / "c.json"
-    here = {"memory": 1e-6, "cache": str(tmp_path)}
-    config.write_text(json.dumps(TREE | {"data": TREE["data"] | here}))
+    made_up = {"synthetic": {"rows": 2560, "features": 512, "classes": 20}, "cache": str(tmp_path)}
+    config.write_text(json.dumps(TREE | {"data": made_up}))
     port = free_port()
     command = "-c", READING, config
     with started(port, 0, *command) as first, started(port, 1, *command) as second:
         told = [process.communicate(timeout=120) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), told
-    # 150 rows, 128 of which train and validate, on two devices of two processes
-    assert [out.split() for out, _ in told] == [
-        ["0", "64", "64", "128", "True"],
-        ["64", "128", "64", "128", "True"],
+    # 2,560 rows, 2,048 of which train and validate, on two devices of two processes
+    assert [out.split()[:-1] for out, _ in told] == [
+        ["0", "1024", "1024", "2048", "True"],
+        ["1024", "2048", "1024", "2048", "True"],
     ]
+    shares = [float(out.split()[-1]) for out, _ in told]
+    assert shares == pytest.approx([0.4, 0.4], abs=0.05)  # 1,024 of 2,560
 
 
 def losses(work, state):

@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from tensorboardX.proto import event_pb2
 
-from jaxsoftmax.training import evaluation, load
+from jaxsoftmax.training import data, evaluation, learning, load
+from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.model.units import affine, in_units
 from jaxsoftmax.training.report import charts, document, mistakes, paired
 from jaxsoftmax.training.report.scores import judge
@@ -224,6 +227,45 @@ def test_runs_are_logged_for_tensorboard(runs, tmp_path, capsys):
             assert list(found[tag].values()) == pytest.approx([r[name] for r in records])
         test = json.loads((run / "scores.json").read_text())["accuracy"]
         assert found["accuracy/test"] == pytest.approx({len(records): test})
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_the_learning_curve_is_that_of_fits_on_fewer_rows(runs, tmp_path):
+    run = runs[1]
+    points = learning.learning_curve(run)
+    dataset = data.prepare(evaluation.config_of(run))
+    train, test = dataset.part("train"), dataset.part("test")
+    order = np.random.default_rng(0).permutation(len(train.labels))
+    assert [point.rows for point in points] == [21, 42, 84, 168]
+    for point in points:
+        rows = order[: point.rows]
+        peer = LogisticRegression(C=1 / len(order), tol=1e-8, max_iter=1000)  # l2 is 1
+        peer.fit(train.features[rows].astype(np.float64), train.labels[rows])
+        for part, index, loss, accuracy in (
+            (train, rows, point.train_loss, point.train_accuracy),
+            (test, slice(None), point.test_loss, point.test_accuracy),
+        ):
+            features, labels = part.features[index].astype(np.float64), part.labels[index]
+            assert loss == pytest.approx(log_loss(labels, peer.predict_proba(features)), rel=1e-4)
+            assert accuracy == pytest.approx(peer.score(features, labels))
+    summary = json.loads((run / "summary.json").read_text())
+    assert points[-1].test_loss == pytest.approx(summary["test_loss"], rel=1e-5)
+
+    page = tmp_path / "page.html"
+    assert command("report", *runs, "--learning-curve", "--out", page) == 0
+    found = Page(page.read_text())
+    assert len(found.images) == 3
+    assert {str(value) for point in points for value in point} <= set(found.values)
+
+
+def test_a_learning_curve_is_for_solvers_that_end(runs, monkeypatch):
+    config = evaluation.config_of(runs[1])
+    adam = {"name": "adam", "epochs": 1, "learning_rate": 0.1}
+    tree = json.loads(config.model_dump_json()) | {"solver": adam}
+    other = type(config).model_validate_json(json.dumps(tree))
+    monkeypatch.setattr(learning, "config_of", lambda folder: other)
+    with pytest.raises(InputError, match="run to an optimum, as newton_cg; this run has adam"):
+        learning.learning_curve(runs[1])
 
 
 def test_coefficients_are_told_with_their_standard_errors(runs, tmp_path, capsys):

@@ -21,38 +21,39 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def one_program(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator: `function` compiled, with these arguments static.
+def one_program(function: Callable[P, R]) -> Callable[P, R]:
+    """A decorator: `function` compiled; arguments whose annotation names no array are static.
 
     What only shows before an argument becomes an array is left to `function` itself, not compiled,
     which has the sentence for it: integers that JAX would cut to 32 bits, and options that are not.
     """
+    names = tuple(inspect.signature(function).parameters)
+    static = {name for name in names if not _is_array(function.__annotations__[name])}
+    compiled = jax.jit(function, static_argnames=tuple(static), inline=True)
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        names = tuple(inspect.signature(function).parameters)
-        compiled = jax.jit(function, static_argnames=static, inline=True)
+    def prepared(name: str, value: Any) -> Any:
+        return _option(value) if name in static else _array(value)
 
-        def prepared(name: str, value: Any) -> Any:
-            return _option(value) if name in static else _array(value)
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> R:
+        given: dict[str, Any] = dict(zip(names, args, strict=False))
+        if len(args) > len(names) or given.keys() & options.keys():
+            return function(*args, **options)  # Python says what is wrong
+        given.update(options)
+        try:
+            ready = {name: prepared(name, value) for name, value in given.items()}
+            out: R = compiled(**_unfolded(ready))
+        except (_NotCompiledError, TypeError, ValueError):
+            pass  # `function` says what is wrong, in one sentence and without JAX's frames
+        else:
+            return out
+        return function(*args, **options)
 
-        @functools.wraps(function)
-        def call(*args: P.args, **options: P.kwargs) -> R:
-            given: dict[str, Any] = dict(zip(names, args, strict=False))
-            if len(args) > len(names) or given.keys() & options.keys():
-                return function(*args, **options)  # Python says what is wrong
-            given.update(options)
-            try:
-                ready = {name: prepared(name, value) for name, value in given.items()}
-                out: R = compiled(**_unfolded(ready))
-            except (_NotCompiledError, TypeError, ValueError):
-                pass  # `function` says what is wrong, in one sentence and without JAX's frames
-            else:
-                return out
-            return function(*args, **options)
+    return call
 
-        return call
 
-    return decorate
+def _is_array(annotation: str) -> bool:
+    return "ArrayLike" in annotation or annotation == "Any"
 
 
 class _NotCompiledError(Exception):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops.devices.mesh import placed_like
 
 from .axes import Axes, merged_axis
@@ -84,13 +85,13 @@ def masked(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | Non
     if mask is None:
         return x, None
     hidden = jnp.asarray(-jnp.inf, x.dtype)
-    return jnp.where(mask, x, hidden), jnp.any(mask, axes, keepdims=True)
+    return select(mask, x, hidden), jnp.any(mask, axes, keepdims=True)
 
 
 def masked_rows(x: Array, mask: Array | None, axes: Axes) -> tuple[Array, Array | None]:
     """The same, with 0 throughout a row with no class left, of which -inf would make NaN."""
     x, alive = masked(x, mask, axes)
-    return x if alive is None else jnp.where(alive, x, jnp.zeros((), x.dtype)), alive
+    return x if alive is None else select(alive, x, 0), alive
 
 
 def loss_masks(

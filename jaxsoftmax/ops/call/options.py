@@ -22,9 +22,10 @@ import numpy as np
 from jax import Array
 
 from jaxsoftmax.autodiff import times
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops.devices.classes import Classes, Spread
 from jaxsoftmax.ops.devices.mesh import placed_like
-from jaxsoftmax.ops.row.exponentials import is_impossible, is_placed, wide
+from jaxsoftmax.ops.row.exponentials import is_impossible, is_placed, wide, zero_where_dropped
 from jaxsoftmax.ops.row.label import Target
 
 from . import arguments
@@ -59,7 +60,7 @@ class Options(NamedTuple):
         """Capped and masked logits, and the rows that have a class left."""
         if self.logit_softcap is not None:
             if mask is not None:  # what is masked may be NaN: not even its derivative may be formed
-                x = jnp.where(mask, x, jnp.zeros_like(x))
+                x = select(mask, x, 0)
             x = _softcap(wide(x), self.logit_softcap)
         return arguments.masked(x, mask, (axis,))
 
@@ -143,7 +144,7 @@ def counted(y: Array, ignore_index: int | None, *keep: Array | None) -> Array | 
 def _softcap(x: Array, cap: float) -> Array:
     """cap tanh(x / cap); an impossible class, x = -inf, stays impossible."""
     bounded = jnp.asarray(cap, x.dtype) * jnp.tanh(x / jnp.asarray(cap, x.dtype))
-    return jnp.where(is_impossible(x), x, bounded)
+    return select(is_impossible(x), x, bounded)
 
 
 def _of_labels(w: Array, y: Array, classes: Classes) -> Array:
@@ -152,7 +153,7 @@ def _of_labels(w: Array, y: Array, classes: Classes) -> Array:
         own = classes.own(y, w[None])
         here = (own >= 0) & (own < w.shape[0])
         found = jnp.take(w, own, mode="clip")
-        return classes.whole(jnp.where(here, found, jnp.zeros_like(found)))[0]
+        return classes.whole(select(here, found, 0))[0]
     if not (is_placed(w) or is_placed(y)):
         return jnp.take(w, y, mode="clip")
     # On a mesh with explicit axes: all weights on every device.
@@ -162,4 +163,4 @@ def _of_labels(w: Array, y: Array, classes: Classes) -> Array:
 
 def admissible(t: Array, mask: Array | None) -> Array:
     """Targets without those of masked classes, selected last: their derivative -log p is inf."""
-    return t if mask is None else jnp.where(mask, t, jnp.zeros_like(t))
+    return zero_where_dropped(t, mask)

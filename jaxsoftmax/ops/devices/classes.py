@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops import row
 from jaxsoftmax.ops.row import kernel
 from jaxsoftmax.ops.row.exponentials import (
@@ -31,6 +32,7 @@ from jaxsoftmax.ops.row.exponentials import (
     most_room,
     pick,
     row_max,
+    row_sum,
     wide,
     zero_where,
 )
@@ -85,7 +87,7 @@ class Here:
 
     def sums(self, *values: Array) -> tuple[Array, ...]:
         """Σ of each over the classes; the class axis is kept with length 1."""
-        return tuple(jnp.sum(value, self.axis, keepdims=True) for value in values)
+        return tuple(row_sum(value, self.axis) for value in values)
 
     def whole(self, *shares: Array) -> tuple[Array, ...]:
         """What the shares of all devices add up to."""
@@ -164,13 +166,13 @@ class Spread:
         """max x, and the logit of class `y`. Of the label the largest is the only one."""
         own, largest = self.own(y, x), row_max(x, 1)
         here = (own >= 0) & (own < x.shape[1])
-        x_y = jnp.where(here, wide(pick(x, own, 1)), jnp.full_like(largest, -jnp.inf))
+        x_y = select(here, wide(pick(x, own, 1)), -jnp.inf)
         both = lax.pmax(jnp.concatenate([largest, x_y], 1), self.names)
         return both[:, :1], both[:, 1:]
 
     def sums(self, *values: Array) -> tuple[Array, ...]:
         """Σ of each over the classes of all devices. One collective."""
-        return self.whole(*(jnp.sum(value, 1, keepdims=True) for value in values))
+        return self.whole(*(row_sum(value, 1) for value in values))
 
     def whole(self, *shares: Array) -> tuple[Array, ...]:
         """What the shares (n, 1) of all devices add up to. One collective."""
@@ -210,7 +212,7 @@ class Spread:
         """The first class that attains the maximum, on the first device that has one."""
         own = jnp.argmax(x, 1, keepdims=True)
         own = own + (lax.axis_index(self.names) * x.shape[1]).astype(own.dtype)
-        first: Array = lax.pmin(jnp.where(row_max(x, 1) >= m, own, self.number(x)), self.names)
+        first: Array = lax.pmin(select(row_max(x, 1) >= m, own, self.number(x)), self.names)
         return first
 
     def _statistics(self, x: Array, m: Array, *values: Array) -> Any:
@@ -220,13 +222,13 @@ class Spread:
         """
         k, e_k, others = row.likeliest(x, m, 1)
         has = (row_max(x, 1) == m) & (e_k >= others)
-        k = jnp.where(has, k, jnp.asarray(-1, k.dtype))
+        k = select(has, k, -1)
         shares = [part for v in values for part in (pick(v, k, 1), row.sum_without(v, k, 1))]
         rest = others + zero_where(has, e_k)
         number, rest, *sums = self.whole(has.astype(m.dtype), rest, *shares)
         one, e_m = jnp.ones((), m.dtype), largest_exponential(m)
         # Of several none is the main class, and what is split at it is not asked for.
-        k = jnp.where(number == one, k, jnp.asarray(-1, k.dtype))
+        k = select(number == one, k, -1)
         rest = rest + jnp.maximum(number - one, jnp.zeros_like(one)) * e_m
         return row.of_likeliest(m, k, jnp.minimum(number, one) * e_m, rest), *sums
 

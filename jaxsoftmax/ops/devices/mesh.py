@@ -16,6 +16,8 @@ import jax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxsoftmax.autodiff.gradients import flat
+
 # What the axes of an array stand for: `ROWS` for all axes of the batch, `CLASSES`, or None.
 ROWS, CLASSES = "rows", "classes"
 Axes = tuple[str | None, ...]
@@ -127,12 +129,8 @@ def _names(entry: Any) -> tuple[str, ...]:
 
 def _with_axes(arrays: Any, axes: Any) -> list[tuple[Any, Axes]]:
     """The arrays of a tree, each with what its axes stand for."""
-    leaves, tree = _flat(arrays)
+    leaves, tree = flat(arrays)
     return list(zip(leaves, tree.flatten_up_to(axes), strict=True))
-
-
-def _flat(arrays: Any) -> tuple[list[Any], Any]:
-    return jax.tree.flatten(arrays)
 
 
 def on_each_device(
@@ -148,7 +146,7 @@ def on_each_device(
       out_specs: where the results lie.
     """
     specs = [place.spec(of_a) for _, of_a in _with_axes(arrays, axes)]
-    leaves, tree = _flat(arrays)
+    leaves, tree = flat(arrays)
     moved = [
         jax.reshard(a, NamedSharding(place.mesh, spec))
         for a, spec in zip(leaves, specs, strict=True)

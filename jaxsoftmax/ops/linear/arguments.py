@@ -113,12 +113,19 @@ def classes_of_rows(function: str, name: str, value: Any, like: Any) -> Array:
     return y if len(shape) > len(batch) else y[..., None]
 
 
-def ignore_index(function: str, value: Any, labels: Array) -> int | None:
+def labels(function: str, value: Any, like: Any) -> Array:
+    """One class of each row (...), or its target distribution (..., C)."""
+    if arguments.are_classes(value):
+        return arguments.integer_labels(function, value, like, (like.ndim - 1,))
+    return arguments.distribution_labels(function, value, like)
+
+
+def ignore_index(function: str, value: Any, y: Array) -> int | None:
     """The label of rows to leave out, or None."""
     index = arguments.ignore_index(function, value)
-    if index is not None and not arguments.are_classes(labels):
+    if index is not None and not arguments.are_classes(y):
         raise ValueError(
-            f"{function}: ignore_index goes with integer labels, got {labels.dtype} labels. "
+            f"{function}: ignore_index goes with integer labels, got {y.dtype} labels. "
             "Give the rows to leave out the weight 0."
         )
     return index

@@ -69,18 +69,7 @@ def linear_softmax_cross_entropy(
 ) -> tuple[Array, LossStats]: ...
 
 
-@one_program(
-    "reduction",
-    "label_smoothing",
-    "z_loss",
-    "logit_softcap",
-    "temperature",
-    "ignore_index",
-    "return_stats",
-    "axis_name",
-    "block_size",
-    "memory_budget",
-)
+@one_program
 def linear_softmax_cross_entropy(
     features: ArrayLike,
     kernel: ArrayLike,
@@ -191,10 +180,8 @@ def linear_softmax_cross_entropy(
     integers = arguments.are_classes(labels)
     if label_weights is not None:
         y, t = linear.sparse_labels(NAME, labels, label_weights, like)
-    elif integers:
-        y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,))
     else:
-        y = arguments.distribution_labels(NAME, labels, like)
+        y = linear.labels(NAME, labels, like)
     ignored = linear.ignore_index(NAME, ignore_index, y)
     flat: Any = jax.ShapeDtypeStruct((1, like.shape[-1]), like.dtype)
     cw = arguments.class_weights(NAME, class_weights, flat, (1,))

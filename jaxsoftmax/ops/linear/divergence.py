@@ -30,23 +30,13 @@ from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 from . import arguments as linear
 from .label_losses import SparseCrossEntropy
 from .loss import linear_loss
-from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes
+from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes, kept, mask_of
 from .product import product_dtype
 
 KL, JS = "linear_softmax_kl_divergence", "linear_softmax_js_divergence"
 
-_STATIC = (
-    "temperature",
-    "logit_softcap",
-    "teacher_logit_softcap",
-    "reduction",
-    "axis_name",
-    "block_size",
-    "memory_budget",
-)
 
-
-@one_program("reverse", *_STATIC)
+@one_program
 def linear_softmax_kl_divergence(
     features: ArrayLike,
     kernel: ArrayLike,
@@ -144,7 +134,7 @@ def linear_softmax_kl_divergence(
     )
 
 
-@one_program("beta", *_STATIC)
+@one_program
 def linear_softmax_js_divergence(
     features: ArrayLike,
     kernel: ArrayLike,
@@ -302,11 +292,10 @@ class Divergence(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Array, None]:
         """The divergences (N,), or the shares of this device in them."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
+        keep = kept(rows)
         student, teacher = (z.astype(self.dtype) for z in logits)
-        x = self.seen(student, shared, mask)
-        x_other = dataclasses.replace(self, options=self.of_teacher).seen(teacher, shared, mask)
+        x = self.of_block(student, shared, rows)
+        x_other = dataclasses.replace(self, options=self.of_teacher).of_block(teacher, shared, rows)
         x, x_other = (zero_where_dropped(z, keep) for z in (x, x_other))
         pair = (x_other, x) if self.reverse else (x, x_other)
         losses = zero_where_dropped(divergence(*pair, classes=classes, beta=self.beta), keep)
@@ -315,6 +304,6 @@ class Divergence(OfLogits):
         if rows.labels is not None:
             of_labels = SparseCrossEntropy(self.options, 1.0, integers=True, stats=False)
             shared = shared._replace(temperature=None)
-            x = of_labels.seen(student, shared, mask)
+            x, mask = of_labels.of_block(student, shared, rows), mask_of(shared, rows)
             losses = losses + of_labels.losses(x, rows, mask, keep, None, classes)
         return losses[:, 0], None

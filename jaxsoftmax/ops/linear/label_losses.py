@@ -22,7 +22,7 @@ from jaxsoftmax.ops.label_loss import label_loss
 from jaxsoftmax.ops.log_probabilities import row_values
 from jaxsoftmax.ops.row.exponentials import SHORT, pick, static_size, zero_where_dropped
 
-from .problem import OfLogits, Rows, Shared
+from .problem import OfLogits, Rows, Shared, kept, mask_of
 from .stats import LossStats, joined, statistics
 
 
@@ -51,9 +51,7 @@ class CrossEntropy(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Array, LossStats | None]:
         """The losses (N,), or the shares of this device in them; and the statistics."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = self.seen(logits[0], shared, mask)
+        x, mask, keep = self.of_block(logits[0], shared, rows), mask_of(shared, rows), kept(rows)
         losses = self.losses(x, rows, mask, keep, shared.class_weights, classes)[:, 0]
         if not self.stats:
             return losses, None
@@ -68,7 +66,11 @@ class CrossEntropy(OfLogits):
         given = class_weights, classes, rows.admissible
         if self.integers:
             target = options.target(rows.labels[:, None], x, mask, keep, *given)
+<<<<<<< HEAD
             return _of_few(label_loss, x, *target, classes=classes, z_loss=options.z_loss)
+=======
+            return label_loss(x, target, classes=classes, z_loss=options.z_loss)
+>>>>>>> main
         t = options.distribution(rows.labels.astype(x.dtype), mask, *given)
         return _of_few(distribution_loss, x, t, keep, classes=classes, z_loss=options.z_loss)
 

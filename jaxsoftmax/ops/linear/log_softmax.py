@@ -23,7 +23,7 @@ from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 
 from . import arguments as linear
 from .loss import linear_loss
-from .problem import OfLogits, Rows, Settings, Shared, Sizes
+from .problem import OfLogits, Rows, Settings, Shared, Sizes, kept
 
 NAME = "linear_log_softmax"
 
@@ -66,15 +66,7 @@ def linear_log_softmax(
 ) -> tuple[Array, Array]: ...
 
 
-@one_program(
-    "return_rest",
-    "logit_softcap",
-    "temperature",
-    "ignore_index",
-    "axis_name",
-    "block_size",
-    "memory_budget",
-)
+@one_program
 def linear_log_softmax(
     features: ArrayLike,
     kernel: ArrayLike,
@@ -152,16 +144,11 @@ def linear_log_softmax(
     static, moving = linear.temperature(NAME, temperature)
     linear.check_axis(NAME, axis_name)
     options = Options.checked(NAME, 0.0, 0.0, logit_softcap)
+    losses = LogProbabilities(options, static, return_rest)
     values, _ = linear_loss(
         Shared((w,), (b,), classes=shared_mask, temperature=moving),
         Rows((f,), picks, weights=u, entries=entries),
-        Settings(
-            LogProbabilities(options, static, return_rest),
-            like.dtype,
-            "none",
-            axis_name,
-            ignore_index=ignored,
-        ),
+        Settings(losses, like.dtype, "none", axis_name, ignore_index=ignored),
         Sizes.checked(NAME, block_size, memory_budget),
     )
     log_prob = values.log_prob.reshape(jnp.shape(classes))
@@ -185,9 +172,8 @@ class LogProbabilities(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Values, None]:
         """Those, or the shares of this device in them."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = zero_where_dropped(self.seen(logits[0], shared, mask), keep)
+        keep = kept(rows)
+        x = zero_where_dropped(self.of_block(logits[0], shared, rows), keep)
         ask: tuple[Ask, ...] = ("log_prob", "rest") if self.rest else ("log_prob",)
         values, _ = row_values(x, rows.labels, classes=classes, ask=ask)
         log_prob = zero_where_dropped(values.log_prob, keep)

@@ -13,12 +13,13 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from jaxsoftmax.autodiff import differentiates_as, scaled
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.autodiff.varying import varying
 from jaxsoftmax.ops.call.options import counted
 from jaxsoftmax.ops.devices import mesh
 from jaxsoftmax.ops.row.label import nan_where
 
-from .problem import Rows, Settings, Shared, Sizes, axes_of
+from .problem import Rows, Settings, Shared, Sizes, axes_of, mask_of
 from .rules import row_values, total_loss
 from .stats import LossStats, without
 from .with_derivatives import with_derivatives
@@ -98,7 +99,7 @@ def _plus(nothing: Array) -> Callable[[Array], Array]:
 
 def _counted(shared: Shared, rows: Rows, usable: Array | None, settings: Settings) -> Rows:
     """The rows, and which of them count."""
-    mask, alive, count = shared.classes if rows.entries is None else rows.entries, None, None
+    mask, alive, count = mask_of(shared, rows), None, None
     if mask is not None:
         number = _whole(jnp.sum(mask, 1, dtype=jnp.int32), settings.axis_name)
         number = jnp.broadcast_to(number, rows.features[0].shape[:1])
@@ -124,8 +125,8 @@ def _without_ignored(rows: Rows, given: Array | None, dtype: Any) -> Rows:
     no_class = jnp.full_like(rows.labels, -1)
     weights = rows.label_weights
     weights = jnp.ones(given.shape, dtype) if weights is None else weights
-    weights = jnp.where(given, weights, jnp.zeros_like(weights))
-    return rows._replace(labels=jnp.where(given, rows.labels, no_class), label_weights=weights)
+    weights = select(given, weights, 0)
+    return rows._replace(labels=select(given, rows.labels, no_class), label_weights=weights)
 
 
 def _usable(rows: Rows) -> Array | None:
@@ -164,11 +165,11 @@ def _zero(usable: Array, weights: Array) -> Array:
 def _shares(rows: Rows, number: int, settings: Settings) -> Array:
     """What the loss of each row is multiplied by before they are added up."""
     u = jnp.ones(number, settings.dtype) if rows.weights is None else rows.weights
-    u = u if rows.keep is None else jnp.where(rows.keep, u, jnp.zeros_like(u))
+    u = u if rows.keep is None else select(rows.keep, u, 0)
     if settings.reduction == "sum":
         return u
     total = _whole(jnp.sum(u), settings.row_axes)
-    return u / jnp.where(total == 0, jnp.ones_like(total), total)
+    return u / select(total == 0, 1, total)
 
 
 def _whole(shares: Any, axes: Any) -> Any:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops.call import arguments
 from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Here, Names, Spread
@@ -86,6 +87,17 @@ def axes_of(shared: Shared, rows: Rows) -> tuple[Shared, Rows]:
 # ------------------------------------------------------------------------------------------------
 
 
+def mask_of(shared: Shared, rows: Rows) -> Array | None:
+    """Which classes exist, (1, C) or (N, C), or None for all."""
+    mask: Array | None = shared.classes if rows.entries is None else rows.entries
+    return mask
+
+
+def kept(rows: Rows) -> Array | None:
+    """Which rows count, (N, 1), or None for all."""
+    return None if rows.keep is None else rows.keep[:, None]
+
+
 @dataclasses.dataclass(frozen=True)
 class OfLogits:
     """The values of a block of rows, from their logits; equal where it does the same.
@@ -126,6 +138,10 @@ class OfLogits:
         """The values, a tree of (N,) or (N, K), or the shares of this device; and what else."""
         raise NotImplementedError
 
+    def of_block(self, z: Array, shared: Shared, rows: Rows) -> Array:
+        """The logits that are meant, of a block of rows."""
+        return self.seen(z, shared, mask_of(shared, rows))
+
     def seen(self, z: Array, shared: Shared, mask: Array | None) -> Array:
         """The logits that are meant: capped, over the temperature, and -inf at masked classes."""
         x, _ = self.options.logits(z, mask, 1)
@@ -135,8 +151,8 @@ class OfLogits:
             return x
         # Of an impossible class nothing is asked, not even by the temperature.
         impossible = is_impossible(x)
-        possible = jnp.where(impossible, jnp.zeros_like(x), x)
-        return jnp.where(impossible, x, possible / shared.temperature.astype(x.dtype))
+        possible = select(impossible, 0, x)
+        return select(impossible, x, possible / shared.temperature.astype(x.dtype))
 
 
 class Settings(NamedTuple):

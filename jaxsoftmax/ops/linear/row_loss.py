@@ -11,30 +11,22 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxsoftmax.ops.call import arguments, one_program
+from jaxsoftmax.autodiff.select import select
+from jaxsoftmax.ops.call import one_program
 from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Names
 from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 
 from . import arguments as linear
 from .loss import linear_loss
-from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes
+from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes, kept
 from .stats import Smooth, statistics
 
 NAME = "linear_softmax_row_loss"
 Loss = Callable[[Smooth, Any], Array]
 
 
-@one_program(
-    "loss",
-    "reduction",
-    "logit_softcap",
-    "temperature",
-    "ignore_index",
-    "axis_name",
-    "block_size",
-    "memory_budget",
-)
+@one_program
 def linear_softmax_row_loss(
     features: ArrayLike,
     kernel: ArrayLike,
@@ -111,10 +103,7 @@ def linear_softmax_row_loss(
       `linear_softmax_stats`, for losses that couple rows.
     """
     f, w, b, like = linear.operands(NAME, features, kernel, bias)
-    if arguments.are_classes(labels):
-        y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,))
-    else:
-        y = arguments.distribution_labels(NAME, labels, like)
+    y = linear.labels(NAME, labels, like)
     ignored = linear.ignore_index(NAME, ignore_index, y)
     u = linear.row_weights(NAME, weights, like.shape[:-1], like.dtype)
     given = jax.tree.map(jnp.asarray, arrays)
@@ -125,16 +114,11 @@ def linear_softmax_row_loss(
     linear.check_reduction(NAME, reduction)
     linear.check_axis(NAME, axis_name)
     options = Options.checked(NAME, 0.0, 0.0, logit_softcap)
+    losses = RowLoss(options, static, loss, tree)
     total: Array = linear_loss(
         Shared((w,), (b,), classes=shared_mask, temperature=moving),
         Rows((f,), y, weights=u, arrays=tuple(leaves), entries=entries),
-        Settings(
-            RowLoss(options, static, loss, tree),
-            like.dtype,
-            reduction,
-            axis_name,
-            ignore_index=ignored,
-        ),
+        Settings(losses, like.dtype, reduction, axis_name, ignore_index=ignored),
         Sizes.checked(NAME, block_size, memory_budget),
     )[0]
     return total
@@ -161,10 +145,8 @@ def _check(loss: Loss, arrays: Any, like: Any) -> None:
             f"{NAME}: loss encloses an array that is being traced, which would have no derivative. "
             "Give it by arrays."
         )
-    if jax.tree.map(lambda o: (o.shape, jnp.issubdtype(o.dtype, jnp.floating)), out) != (
-        (rows,),
-        True,
-    ):
+    kind = jax.tree.map(lambda o: (o.shape, jnp.issubdtype(o.dtype, jnp.floating)), out)
+    if kind != ((rows,), True):
         raise ValueError(
             f"{NAME}: loss must give one number a row, ({rows},) of {rows}, got {out}."
         )
@@ -181,9 +163,7 @@ class RowLoss(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Array, None]:
         """The losses (N,): of several devices the first has them."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = self.seen(logits[0], shared, mask)
+        x, keep = self.of_block(logits[0], shared, rows), kept(rows)
         shares, _ = statistics(x, rows.labels, None, keep, classes)
         whole = classes.whole(*(share[:, None] for share in shares))
         stats = Smooth(*(value[:, 0] for value in whole))
@@ -196,4 +176,4 @@ class RowLoss(OfLogits):
 def _one_where_dropped(a: Array, keep: Array | None) -> Array:
     if keep is None:
         return a
-    return jnp.where(jnp.expand_dims(keep, tuple(range(1, a.ndim))), a, jnp.ones_like(a))
+    return select(jnp.expand_dims(keep, tuple(range(1, a.ndim))), a, 1)

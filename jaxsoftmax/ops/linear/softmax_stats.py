@@ -5,7 +5,7 @@ from __future__ import annotations
 from jax import Array
 from jax.typing import ArrayLike
 
-from jaxsoftmax.ops.call import arguments, one_program
+from jaxsoftmax.ops.call import one_program
 from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Names
 
@@ -17,9 +17,7 @@ from .stats import LossStats, Statistics, joined
 NAME = "linear_softmax_stats"
 
 
-@one_program(
-    "logit_softcap", "temperature", "ignore_index", "axis_name", "block_size", "memory_budget"
-)
+@one_program
 def linear_softmax_stats(
     features: ArrayLike,
     kernel: ArrayLike,
@@ -82,10 +80,7 @@ def linear_softmax_stats(
       `linear_log_softmax`, log-probabilities of several classes of a row.
     """
     f, w, b, like = linear.operands(NAME, features, kernel, bias)
-    if arguments.are_classes(labels):
-        y = arguments.integer_labels(NAME, labels, like, (like.ndim - 1,))
-    else:
-        y = arguments.distribution_labels(NAME, labels, like)
+    y = linear.labels(NAME, labels, like)
     ignored = linear.ignore_index(NAME, ignore_index, y)
     u = linear.row_weights(NAME, weights, like.shape[:-1], like.dtype)
     shared_mask, entries = linear.masks(NAME, where, like)

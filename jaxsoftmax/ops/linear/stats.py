@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxsoftmax.autodiff import scaled
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops.call import arguments
 from jaxsoftmax.ops.devices.classes import Classes
 from jaxsoftmax.ops.distribution_loss import distribution_loss
@@ -17,7 +18,7 @@ from jaxsoftmax.ops.log_probabilities import Ask, row_values
 from jaxsoftmax.ops.row import xla
 from jaxsoftmax.ops.row.exponentials import pick, zero_where_dropped
 
-from .problem import OfLogits, Rows, Shared
+from .problem import OfLogits, Rows, Shared, kept
 
 
 class LossStats(NamedTuple):
@@ -86,10 +87,8 @@ class Statistics(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Smooth, Discrete | None]:
         """The statistics, or the shares of this device in them."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = self.seen(logits[0], shared, mask)
-        smooth, discrete = statistics(x, rows.labels, rows.label_weights, keep, classes)
+        x = self.of_block(logits[0], shared, rows)
+        smooth, discrete = statistics(x, rows.labels, rows.label_weights, kept(rows), classes)
         return smooth, discrete if self.discrete else None
 
 
@@ -140,7 +139,7 @@ def _rank(x: Array, y: Array, classes: Classes) -> Array:
     after = (x < x_y) | ((x == x_y) & (number > own)) | (number == own)
     before = jnp.sum(~after, 1, keepdims=True, dtype=jnp.int32)
     exists = (y >= 0) & (y < classes.number(x))
-    return jnp.where(exists, before, jnp.asarray(x.shape[1], jnp.int32))
+    return select(exists, before, jnp.asarray(x.shape[1], jnp.int32))
 
 
 def without(values: Any, keep: Array | None, classes: Classes) -> Any:
@@ -152,6 +151,6 @@ def without(values: Any, keep: Array | None, classes: Classes) -> Any:
         none = jnp.zeros_like(value)
         if jnp.issubdtype(value.dtype, jnp.integer):
             none = classes.first(none - jnp.ones_like(none))
-        return jnp.where(jnp.expand_dims(keep, tuple(range(1, value.ndim))), value, none)
+        return select(jnp.expand_dims(keep, tuple(range(1, value.ndim))), value, none)
 
     return jax.tree.map(kept, values)

@@ -19,12 +19,12 @@ from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 from . import arguments as linear
 from .log_softmax import linear_log_softmax
 from .loss import linear_loss
-from .problem import OfLogits, Rows, Settings, Shared, Sizes
+from .problem import OfLogits, Rows, Settings, Shared, Sizes, kept
 
 NAME = "linear_top_k"
 
 
-@one_program("k", "logit_softcap", "temperature", "axis_name", "block_size", "memory_budget")
+@one_program
 def linear_top_k(
     features: ArrayLike,
     kernel: ArrayLike,
@@ -134,9 +134,8 @@ class TopK(OfLogits):
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[tuple[()], tuple[Array, Array]]:
         """Their log-probabilities and numbers (N, k), or the shares of this device."""
-        mask = shared.classes if rows.entries is None else rows.entries
-        keep = None if rows.keep is None else rows.keep[:, None]
-        x = xla.stored(zero_where_dropped(self.seen(logits[0], shared, mask), keep))
+        keep = kept(rows)
+        x = xla.stored(zero_where_dropped(self.of_block(logits[0], shared, rows), keep))
         row = classes.statistics(x, classes.max(x))
         z, found = _likeliest(x, self.k, classes)
         log_prob = (z - row.max) - row.excess

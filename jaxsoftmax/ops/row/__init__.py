@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.autodiff.varying import varying, varying_axes
 
 from . import cpu, plain, xla
@@ -52,10 +53,10 @@ def of_likeliest(m: Array, k: Array, e_k: Array, others: Array) -> Row:
     # With half of the probability it is the largest: its exponential is known, and need not be
     # trusted where XLA has computed x twice.
     has_main, largest = e_k >= others, largest_exponential(m)
-    total = jnp.where(has_main, largest + others, xla.at_least(e_k + others, largest))
-    excess = jnp.where(has_main, jnp.log1p(others / largest), jnp.log(total / largest))
-    main = jnp.where(has_main, k, jnp.asarray(-1, k.dtype))
-    return Row(m, main, jnp.where(has_main, others, total), total, excess)
+    total = select(has_main, largest + others, xla.at_least(e_k + others, largest))
+    # Without a main class S is at least 2, and S - 1 as good as S.
+    excess = jnp.log1p(select(has_main, others, total - largest) / largest)
+    return Row(m, select(has_main, k, -1), select(has_main, others, total), total, excess)
 
 
 def total(x: Array, m: Array, axis: int, room: float = ROOM) -> Array:

@@ -21,6 +21,8 @@ import numpy as np
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
+from jaxsoftmax.autodiff.select import select
+
 from . import plain, xla
 from .exponentials import (
     exponentials,
@@ -28,6 +30,7 @@ from .exponentials import (
     largest_exponential,
     largest_number,
     last_class,
+    row_sum,
     shifted,
     wide,
     without_class,
@@ -50,14 +53,14 @@ def likeliest(x: Array, m: Array, *, axis: int, room: float) -> tuple[Array, Arr
     )
     within = first_largest(e, axis)
     left = zero_where(is_class(within, e, axis), e)
-    others = _others(sums, number, axis) + jnp.sum(left, axis, keepdims=True)
+    others = _others(sums, number, axis) + row_sum(left, axis)
     return number * width + within, jnp.max(e, axis, keepdims=True), others
 
 
 def total(x: Array, m: Array, *, axis: int, room: float) -> Array:
     """Σ exp(x - M)."""
     if xla.barrier_holds():
-        return jnp.sum(exponentials(x, m, room), axis, keepdims=True)
+        return row_sum(exponentials(x, m, room), axis)
     return plain.total(x, m, axis=axis, room=room)
 
 
@@ -71,7 +74,7 @@ def exact_total(x: Array, m: Array, *, axis: int, room: float) -> Array:
         return e_k + others
     e = exponentials(x, m, room)
     threshold = largest_exponential(m, room) * 2**-7
-    small = jnp.sum(jnp.minimum(e, threshold), axis, keepdims=True)
+    small = row_sum(jnp.minimum(e, threshold), axis)
     e = exponentials(xla.another(x), xla.another(m), room)
     above = e - jnp.minimum(e, xla.another(threshold))  # NaN stays NaN
     sums = small + jnp.sum(above, axis + 1, keepdims=True)[0]
@@ -82,14 +85,14 @@ def sum_without(v: Array, k: Array, *, axis: int) -> Array:
     """Σ v over all classes but k."""
     if v.shape[axis] > _VERY_LONG:
         return _sum_in_blocks(lambda v: v, v, k, axis)
-    return jnp.sum(without_class(v, k, axis), axis, keepdims=True)
+    return row_sum(without_class(v, k, axis), axis)
 
 
 def exponentials_without(x: Array, m: Array, k: Array, *, axis: int) -> Array:
     """Σ exp(x - M) over all classes but k."""
     if x.shape[axis] > _VERY_LONG:
         return _sum_in_blocks(lambda x: exponentials(x, m), x, k, axis)
-    return jnp.sum(without_class(exponentials(x, m), k, axis), axis, keepdims=True)
+    return row_sum(without_class(exponentials(x, m), k, axis), axis)
 
 
 def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, ask: bool) -> Array:
@@ -109,15 +112,15 @@ def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, ask
         # Positive only where x is -inf, or as good as; finite, so that t = 0 makes it 0.
         beyond = jnp.minimum(-wide(x), limit) - largest_number(m, 1 - 2**-20)
         lost = jnp.sum(t * jnp.maximum(beyond, jnp.zeros((), m.dtype)), axis, keepdims=True)
-        loss = loss + jnp.where(lost > 0, jnp.full_like(loss, jnp.inf), jnp.zeros_like(loss))
-        return jnp.where(jnp.isnan(excess), excess, loss)  # which a minimum may have dropped
+        loss = loss + select(lost > 0, jnp.inf, jnp.zeros_like(loss))
+        return select(jnp.isnan(excess), excess, loss)  # which a minimum may have dropped
 
     if not ask or xla.sums_products_slowly():  # older JAX writes out what both ways share
         return without_impossible()
     # 0 * inf is NaN, and nothing else that is summed here becomes NaN without being so already.
     loss = jnp.sum(xla.another(t) * minus_log_p(), axis + 1, keepdims=True)[0]
     mended = lax.cond(_any_nan(loss), without_impossible, lambda: loss)
-    return jnp.where(jnp.isnan(loss), mended, loss)
+    return select(jnp.isnan(loss), mended, loss)
 
 
 @custom_vmap
@@ -148,7 +151,7 @@ def _sum_in_blocks(term: Callable[[Array], Array], x: Array, k: Array, axis: int
     sums = _block_sums(term(x), width, axis)
     classes, inside = _block(x, number, width, axis)
     left = zero_where((classes > last_class(x.shape[axis], k.dtype)) | (classes == k), term(inside))
-    return _others(sums, number, axis) + jnp.sum(left, axis, keepdims=True)
+    return _others(sums, number, axis) + row_sum(left, axis)
 
 
 def _block_sums(v: Array, width: int, axis: int) -> Array:
@@ -173,4 +176,4 @@ def _block(v: Array, number: Array, width: int, axis: int) -> tuple[Array, Array
 def _others(sums: Array, number: Array, axis: int) -> Array:
     """Σ of the sums of all blocks but one."""
     left = zero_where(is_class(number, sums, axis), sums)
-    return jnp.sum(_block_sums(left, 8, axis), axis, keepdims=True)
+    return row_sum(_block_sums(left, 8, axis), axis)

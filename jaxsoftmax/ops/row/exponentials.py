@@ -28,6 +28,8 @@ import numpy as np
 from jax import Array, lax
 from jax.sharding import NamedSharding
 
+from jaxsoftmax.autodiff.select import select
+
 from . import xla
 
 # A row of at most so many classes is short: whatever is done to it, one pass is a few numbers.
@@ -47,6 +49,11 @@ def peak(x: Array, axis: int) -> Array:
     return lax.expand_dims(lax.reduce_max(x, (axis,)), (axis,))
 
 
+def row_sum(v: Array, axis: int) -> Array:
+    """Σ v of float32 or wider, the class axis kept with length 1."""
+    return lax.expand_dims(lax.reduce_sum(v, (axis,)), (axis,))
+
+
 def row_max(x: Array, axis: int) -> Array:
     """max x in float32 or wider."""
     return wide(peak(x, axis))
@@ -54,11 +61,11 @@ def row_max(x: Array, axis: int) -> Array:
 
 def shift(largest: Array, room: float) -> Array:
     """The shift M; arithmetic only, which XLA:CPU makes part of a kernel."""
-    zero = jnp.zeros_like(largest)
-    above, positive = jnp.maximum(largest - room, zero), jnp.maximum(largest, zero)
+    zero = np.zeros((), largest.dtype)
+    above, positive = lax.max(largest - room, zero), lax.max(largest, zero)
     # Where there may be no number near m - room it is m; nothing overflows on the way.
-    far = positive + jnp.minimum(positive - 2.0**16, zero)
-    return jnp.minimum(jnp.ceil(largest), zero) + jnp.maximum(above, far)
+    far = positive + lax.min(positive - 2.0**16, zero)
+    return lax.min(lax.ceil(largest), zero) + lax.max(above, far)
 
 
 def most_room(dtype: Any, classes: Any) -> float:
@@ -130,12 +137,12 @@ def weighted(weight: Array, value: Array) -> Array:
 
 def zero_where(which: Array, x: Array) -> Array:
     """`x` with 0 where `which` is True."""
-    return jnp.where(which, jnp.zeros((), x.dtype), x)
+    return select(which, 0, x)
 
 
 def zero_where_dropped(x: Array, keep: Array | None) -> Array:
-    """`x` with 0 in the rows that are not kept, which may hold anything; None keeps all."""
-    return x if keep is None else jnp.where(keep, x, jnp.zeros((), x.dtype))
+    """`x` with 0 in rows or classes that are not kept, which may hold anything; None keeps all."""
+    return x if keep is None else select(keep, x, 0)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -168,7 +175,7 @@ def pick(x: Array, y: Array, axis: int) -> Array:
     """x at class `y`, 0 where `y` is not a class; the class axis is kept with length 1."""
     if is_sharded(x, axis) or has_no_index(x, axis):
         # A gather would cross devices; one term of this sum is not 0.
-        return jnp.sum(zero_where(~is_class(y, x, axis), x), axis, keepdims=True)
+        return row_sum(zero_where(~is_class(y, x, axis), x), axis)
     found = jnp.take_along_axis(
         x, jnp.clip(y, 0, last_class(x.shape[axis], y.dtype)), axis, mode="clip"
     )

@@ -3,10 +3,10 @@
     fused("softmax", form, x, **options)
 
 is `form(x, **options)`: its types, its derivatives, its value to a few units in the last place. It
-is one primitive that carries the form as a jaxpr. Which of the two a program has is decided when it
-is lowered: the kernel on a CPU, where all of a row is on one device (no mesh, or inside of
-`shard_map`), and not in what `jax.export` writes, which has to run elsewhere. Derivatives are those
-of the form; `vmap` is one call of more rows.
+is one primitive that carries the form, which is traced where it is needed and nowhere else. Which
+of the two a program has is decided when it is lowered: the kernel on a CPU, where all of a row is
+on one device (no mesh, or inside of `shard_map`), and not in what `jax.export` writes, which has to
+run elsewhere. Derivatives are those of the form; `vmap` is one call of more rows.
 """
 
 from __future__ import annotations
@@ -18,18 +18,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import Primitive, jaxpr_as_fun
+from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from jaxsoftmax import native
+from jaxsoftmax.autodiff.linear_map import tangent
+from jaxsoftmax.autodiff.varying import varying, varying_axes
 
 from .exponentials import is_placed
 
 _DTYPES = (jnp.float32, jnp.bfloat16)
-_MIXED = (
-    "distribution_loss",
-    "distribution_gradient",
-)  # targets may be float32 where logits are not
+# Whose targets may be float32 where logits are not.
+_MIXED = ("distribution_loss", "distribution_gradient")
+# What others give than an array like the logits, or beside it: numbers of a row.
+_RESULTS = {
+    "log_softmax": "array float32 int32 float32 float32 float32",
+    "logsumexp": "number float32 float32",
+    "mean": "float32",
+    "label_loss": "float32 float32 float32 float32",
+    "distribution_loss": "float32 float32 float32 float32 int32 float32",
+}
 
 
 def fits(name: str, axis: int, *arrays: Array) -> bool:
@@ -54,16 +62,9 @@ def fits(name: str, axis: int, *arrays: Array) -> bool:
 
 def fused(name: str, form: Callable[..., Any], *arrays: Array, **options: Any) -> Any:
     """`form(*arrays, **options)`, on CPU by the kernel `name`; the arrays fit."""
-    return _fused(*arrays, name=name, form=form, options=tuple(options.items()))
-
-
-@functools.partial(jax.jit, static_argnames=("name", "form", "options"), inline=True)
-def _fused(*arrays: Array, name: str, form: Callable[..., Any], options: Any) -> Any:
-    body, shapes = jax.make_jaxpr(functools.partial(form, **dict(options)), return_shape=True)(
-        *arrays
-    )
-    out = _fused_p.bind(*arrays, name=name, body=body)
-    return jax.tree.unflatten(jax.tree.structure(shapes), out)
+    arrays = tuple(varying(list(arrays), varying_axes(arrays)))
+    out = _fused_p.bind(*arrays, name=name, form=functools.partial(form, **options))
+    return tuple(out) if len(out) > 1 else out[0]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -72,38 +73,44 @@ def _fused(*arrays: Array, name: str, form: Callable[..., Any], options: Any) ->
 
 _fused_p = Primitive("fused_rows")
 _fused_p.multiple_results = True
-_fused_p.def_impl(lambda *arrays, name, body: jax.jit(jaxpr_as_fun(body))(*arrays))
-_fused_p.def_abstract_eval(lambda *_, name, body: body.out_avals)
 
 
-def _jvp(primals: Any, tangents: Any, *, name: str, body: Any) -> Any:
-    out = _fused_p.bind(*primals, name=name, body=body)
+def _form(*arrays: Array, name: str, form: Callable[..., Any]) -> list[Array]:
+    del name
+    return jax.tree.leaves(form(*arrays))
+
+
+def _types(*types: Any, name: str, form: Callable[..., Any]) -> list[Any]:
+    """The types of what a kernel gives, for which the form need not be traced."""
+    del form
+    spread = (a.sharding for a in types if any(a.sharding.spec))  # `vmap` over what is spread
+    array = types[0].update(sharding=next(spread, types[0].sharding), weak_type=False)
+    number = array.update(shape=(*array.shape[:-1], 1))
+    given = {"array": array, "number": number}
+    kinds = _RESULTS.get(name, "array").split()
+    return [given.get(kind) or number.update(dtype=jnp.dtype(kind)) for kind in kinds]
+
+
+def _jvp(primals: Any, tangents: Any, *, name: str, form: Any) -> Any:
+    out = _fused_p.bind(*primals, name=name, form=form)
     moving = [i for i, dot in enumerate(tangents) if not isinstance(dot, ad.Zero)]
-
-    def form(*moved: Any) -> Any:
-        values = dict(zip(moving, moved, strict=True))
-        return jaxpr_as_fun(body)(*(values.get(i, x) for i, x in enumerate(primals)))
-
-    _, dots = jax.jvp(form, [primals[i] for i in moving], [tangents[i] for i in moving])
-    return out, dots
+    return out, jax.tree.leaves(tangent(form, primals, tangents, moving))
 
 
-def _batch(arrays: Any, dims: Any, *, name: str, body: Any) -> Any:
+def _batch(arrays: Any, dims: Any, *, name: str, form: Any) -> Any:
     size = next(x.shape[d] for x, d in zip(arrays, dims, strict=True) if d is not None)
     arrays = [batching.bdim_at_front(x, d, size) for x, d in zip(arrays, dims, strict=True)]
-    body = jax.make_jaxpr(jax.vmap(jaxpr_as_fun(body)))(*arrays)
-    return _fused_p.bind(*arrays, name=name, body=body), [0] * len(body.out_avals)
+    out = _fused_p.bind(*arrays, name=name, form=jax.vmap(form))
+    return out, [0] * len(out)
 
 
-def _lower_form(context: Any, *operands: Any, name: str, body: Any) -> Any:
-    del name
-    return mlir.lower_fun(jaxpr_as_fun(body), multiple_results=True)(context, *operands)
+_lower_form = mlir.lower_fun(_form, multiple_results=True)
 
 
-def _lower_on_cpu(context: Any, *operands: Any, name: str, body: Any) -> Any:
+def _lower_on_cpu(context: Any, *operands: Any, **how: Any) -> Any:
     if _whole_rows(context.module_context):
-        return jax.ffi.ffi_lowering(native.PREFIX + name)(context, *operands)
-    return _lower_form(context, *operands, name=name, body=body)
+        return jax.ffi.ffi_lowering(native.PREFIX + how["name"])(context, *operands)
+    return _lower_form(context, *operands, **how)
 
 
 def _whole_rows(module: Any) -> bool:
@@ -116,6 +123,8 @@ def _whole_rows(module: Any) -> bool:
     return isinstance(devices, mlir.ShardingContext) and devices.num_devices == 1
 
 
+_fused_p.def_impl(jax.jit(_form, static_argnames=("name", "form")))
+_fused_p.def_abstract_eval(_types)
 ad.primitive_jvps[_fused_p] = _jvp
 batching.primitive_batchers[_fused_p] = _batch
 mlir.register_lowering(_fused_p, _lower_form)

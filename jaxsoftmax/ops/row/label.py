@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
+from jaxsoftmax.autodiff.select import select
+
 from . import xla
 from .exponentials import exponentials, is_impossible, largest_exponential, zero_where
 
@@ -21,7 +23,7 @@ from .exponentials import exponentials, is_impossible, largest_exponential, zero
 class Target(NamedTuple):
     """t = β e_y + α of every row, and which rows count."""
 
-    label: Array  # y, integer, class axis of length 1
+    label: Any  # y, integer, class axis of length 1
     beta: Array | None = None  # β, class axis of length 1; None means 1
     alpha: Array | None = None  # α, the shape of the logits; None means 0
     keep: Array | None = None  # boolean, class axis of length 1; None means all
@@ -45,7 +47,7 @@ def label_row(m: Array, r: Array, x_y: Array, is_class: Array) -> LabelRow:
     total = xla.at_least(r + e_y, largest)
     excess, below = jnp.log(total / largest), m - x_y
     near = exponentials(jnp.maximum(x_y, m - one), m)
-    nll = jnp.where(below < one, jnp.log1p(r / near), below + excess)
+    nll = select(below < one, jnp.log1p(r / near), below + excess)
     nothing = nan_where(~is_class, m.dtype)
     row = LabelRow(m, excess, nll, e_y / total, r / total, one / total)
     return LabelRow(m, *(value + nothing for value in row[1:]))
@@ -59,4 +61,4 @@ def weighted_nll(beta: Array, nll: Array) -> Array:
 def nan_where(which: Array, dtype: Any) -> Array:
     """NaN where `which` is True, else 0: to be added, so that nothing can drop it."""
     one = jnp.ones((), dtype)
-    return jnp.log(jnp.where(which, -one, one))
+    return jnp.log(select(which, -one, one))

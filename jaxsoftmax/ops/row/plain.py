@@ -13,6 +13,8 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxsoftmax.autodiff.select import select
+
 from . import xla
 from .exponentials import (
     exponentials,
@@ -21,6 +23,7 @@ from .exponentials import (
     last_class,
     peak,
     row_max,
+    row_sum,
     shifted,
     zero_where,
 )
@@ -30,12 +33,12 @@ def likeliest(x: Array, m: Array, *, axis: int, room: float) -> tuple[Array, Arr
     """The likeliest class k, e_k, and Σ of the other e."""
     k = first_largest(x, axis)
     left = zero_where(is_class(k, x, axis), exponentials(x, m, room))
-    return k, exponentials(row_max(x, axis), m, room), jnp.sum(left, axis, keepdims=True)
+    return k, exponentials(row_max(x, axis), m, room), row_sum(left, axis)
 
 
 def total(x: Array, m: Array, *, axis: int, room: float) -> Array:
     """Σ exp(x - M); no less than its largest term, should XLA compute x twice."""
-    sums = jnp.sum(exponentials(x, m, room), axis, keepdims=True)
+    sums = row_sum(exponentials(x, m, room), axis)
     return xla.at_least(sums, largest_exponential(m, room))
 
 
@@ -43,14 +46,14 @@ def exact_total(x: Array, m: Array, *, axis: int, room: float) -> Array:
     """The same, to the last bits in rows with a likely class too: large and small terms apart."""
     e, most = exponentials(x, m, room), largest_exponential(m, room)
     threshold = most * 2**-7
-    small = jnp.sum(jnp.minimum(e, threshold), axis, keepdims=True)
-    large = jnp.sum(e - jnp.minimum(e, threshold), axis, keepdims=True)  # NaN stays NaN
+    small = row_sum(jnp.minimum(e, threshold), axis)
+    large = row_sum(e - jnp.minimum(e, threshold), axis)  # NaN stays NaN
     return xla.at_least(small + large, most)
 
 
 def sum_without(v: Array, k: Array, *, axis: int) -> Array:
     """Σ v over all classes but k."""
-    return jnp.sum(zero_where(is_class(k, v, axis), v), axis, keepdims=True)
+    return row_sum(zero_where(is_class(k, v, axis), v), axis)
 
 
 def exponentials_without(x: Array, m: Array, k: Array, *, axis: int) -> Array:
@@ -62,11 +65,11 @@ def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, ask
     """-Σ t∘ℓ, ℓ = (x - m) - excess; a target of 0 adds nothing, even where ℓ = -inf."""
     del ask
     asked = zero_where(t == 0, excess - shifted(x, m))
-    return jnp.sum(t * asked, axis, keepdims=True)
+    return row_sum(t * asked, axis)
 
 
 def first_largest(v: Array, axis: int) -> Array:
     """argmax v, which XLA:CPU is slow at; the last number in a row with NaN."""
     number = lax.broadcasted_iota(jnp.int32, v.shape, axis)
     last = jnp.asarray(last_class(v.shape[axis], jnp.int32), jnp.int32)
-    return jnp.min(jnp.where(v >= peak(v, axis), number, last), axis, keepdims=True, initial=last)
+    return jnp.min(select(v >= peak(v, axis), number, last), axis, keepdims=True, initial=last)

@@ -12,6 +12,7 @@ from jaxsoftmax.ops.devices.classes import Here
 from jaxsoftmax.ops.distribution_loss import distribution_loss
 from jaxsoftmax.ops.label_loss import label_loss
 from jaxsoftmax.ops.row.exponentials import wide
+from jaxsoftmax.ops.row.label import Target
 
 from . import textbook
 from .record import Exact, Operation, Size
@@ -42,7 +43,7 @@ def _torch(torch: Any) -> Any:
 
 def _reverse_label(x: Any, y: Any) -> Any:
     here = Here(x.ndim - 1)
-    rows = label_loss.custom_vjp(wide(x), y[..., None], None, None, None, classes=here, z_loss=0.0)
+    rows = label_loss.custom_vjp(wide(x), Target(y[..., None]), classes=here, z_loss=0.0)
     return jnp.squeeze(rows, -1)
 
 

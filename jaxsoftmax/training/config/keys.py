@@ -96,7 +96,9 @@ class DataConfig(Section):
         description="Takes a label of very many numbers, which looks like a quantity.",
     )
     memory: Positive = Field(
-        default=2.0, description="GB that features may take; above it they lie in a file, mapped."
+        default=2.0,
+        description="GB that features may take; above it, and of several processes, they lie in a "
+        "file, mapped; of SVMlight they stay sparse.",
     )
     cache: str | None = Field(
         default=None, description="The folder of that file; the user's cache folder when left out."

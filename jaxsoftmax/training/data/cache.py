@@ -1,14 +1,19 @@
-"""Where the features lie: in memory, or above a size in a file that is mapped into it."""
+"""Where the features lie: in memory, or in a file that is mapped into it.
+
+In a file above a size, and in each of several processes, so that one holds its own rows alone.
+"""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
 import math
+import mmap
 import os
 import tempfile
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from jaxsoftmax.training.config.keys import DataConfig
@@ -20,9 +25,9 @@ GB = 10**9
 
 
 def array(shape: tuple[int, int], data: DataConfig) -> Features:
-    """An array to be filled; above ``memory``, a memory map in the cache folder."""
-    size = math.prod(shape) * np.dtype(np.float32).itemsize
-    if size <= data.memory * GB:
+    """An array to be filled; where `too_large`, a memory map in the cache folder."""
+    size = bytes_of(shape)
+    if not too_large(shape, data):
         return np.empty(shape, np.float32)
     parent = folder(data)
     try:
@@ -40,6 +45,23 @@ def array(shape: tuple[int, int], data: DataConfig) -> Features:
         return np.memmap(name, np.float32, "w+", shape=shape)
     except OSError as error:
         raise InputError(f"{parent}: cannot hold features: {error.strerror}") from None
+
+
+def too_large(shape: tuple[int, int], data: DataConfig) -> bool:
+    """Whether an array takes more than ``memory``, or belongs to several processes."""
+    return bytes_of(shape) > data.memory * GB or jax.distributed.is_initialized()
+
+
+def release(features: Features) -> None:
+    """Takes a map out of memory, but for what is read again from its file."""
+    mapped = getattr(features, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # of a shared map nothing is lost
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def bytes_of(shape: tuple[int, int]) -> int:
+    """What an array takes."""
+    return math.prod(shape) * np.dtype(np.float32).itemsize
 
 
 def folder(data: DataConfig) -> Path:

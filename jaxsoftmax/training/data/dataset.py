@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,16 +14,19 @@ import pyarrow as pa
 
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.errors import InputError
+from jaxsoftmax.training.sparse import of_blocks, rows_at_a_time
 
 from . import cache, columns, labels, splits, survey
 from .columns import Columns, Features
 from .labels import Labels
 from .sources import open_source
+from .sources.arrays import vectors_column
 from .table import Source, Table
 
 Weights = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
+LESS = 2  # times: sparse features take less memory than dense ones
 HELD = 1 << 28  # bytes of tables that are kept between two looks at a source
 
 
@@ -46,7 +50,7 @@ class Dataset(NamedTuple):
     """All rows that a run uses: first those of the training part, then validation, then test.
 
     Attributes:
-      features: ``(N, D)`` standardised float32, in memory or memory-mapped.
+      features: ``(N, D)`` standardised float32, in memory, memory-mapped or sparse.
       labels: ``(N,)`` int32, indices into ``classes``.
       weights: ``(N,)`` float32, not negative.
       rows: ``(N,)`` the number of each row in its source.
@@ -145,8 +149,8 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
     except InputError as error:
         raise InputError(f"{source.origin}: {error}") from None
     rows = np.concatenate([np.flatnonzero(parts == index) for index in range(len(splits.PARTS))])
-    features = cache.array((len(rows), len(encoder.features)), config.data)
-    _fill(features, typed(), encoder, rows, columned.rows)
+    blocks = _encoded(typed(), encoder, rows, columned.rows)
+    features = _features(blocks, (len(rows), len(encoder.features)), config, source, encoder)
     sizes = np.cumsum([0] + [int(np.sum(parts == index)) for index in range(len(splits.PARTS))])
     spans = Spans(*(slice(int(a), int(b)) for a, b in itertools.pairwise(sizes)))
     dataset = Dataset(
@@ -161,9 +165,11 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
         source.origin,
         roles.label,
         columned.dropped,
-        (*source.guesses, *notes),
+        (*source.guesses, *columned.notes, *labels.lookalikes(numbered.classes), *notes),
     )
-    return dataset._replace(fingerprint=fingerprint(dataset))
+    dataset = dataset._replace(fingerprint=fingerprint(dataset))
+    cache.release(features)
+    return dataset
 
 
 def roles_of(config: RunConfig, source: Source, tables: Callable[[], Iterator[Table]]) -> Roles:
@@ -195,7 +201,7 @@ def fingerprint(dataset: Dataset) -> str:
     """A SHA-256 of everything that training and testing depend on."""
     digest = hashlib.sha256(repr((dataset.parts, dataset.classes)).encode())
     for array in (dataset.features, dataset.labels, dataset.weights):
-        at_a_time = max(1, (1 << 24) // max(1, array.nbytes // max(1, len(array))))
+        at_a_time = rows_at_a_time(math.prod(array.shape[1:]))
         for first in range(0, len(array), at_a_time):
             digest.update(np.ascontiguousarray(array[first : first + at_a_time]).data)
     return digest.hexdigest()
@@ -248,7 +254,7 @@ def _answers(tables: Iterator[Table], roles: Roles, config: RunConfig, origin: s
     texts, weights, keys = [], [], []
     missing, first_missing = 0, None
     for table in tables:
-        text = labels.as_text(table.rows[roles.label])
+        text = labels.as_text(table, roles.label)
         absent = labels.missing_rows(text, config.columns.missing_values)
         if absent.any() and first_missing is None:
             first_missing = table, absent
@@ -352,14 +358,30 @@ def _by_files(
     return splits.Assigned(parts, assigned.notes)
 
 
-def _fill(
-    features: Features,
-    tables: Iterator[Table],
+def _features(
+    blocks: Iterator[tuple[Any, Any]],
+    shape: tuple[int, int],
+    config: RunConfig,
+    source: Source,
     encoder: Columns,
-    rows: npt.NDArray[np.intp],
-    count: int,
-) -> None:
-    """Writes each row where its part has it."""
+) -> Features:
+    """All of them; above the memory for them sparse where the source is, if that is less."""
+    if source.sparse and cache.too_large(shape, config.data):
+        zeros = pa.table({name: vectors_column(np.zeros((1, shape[1]))) for name in encoder.names})
+        sparse = of_blocks(encoder.encode(Table(zeros, source.origin)).features[0], blocks)
+        if LESS * sparse.nbytes < cache.bytes_of(shape):
+            return sparse  # type: ignore[return-value]
+        blocks = sparse.blocks()
+    features = cache.array(shape, config.data)
+    for place, some in blocks:
+        features[place] = np.asarray(some)
+    return features
+
+
+def _encoded(
+    tables: Iterator[Table], encoder: Columns, rows: npt.NDArray[np.intp], count: int
+) -> Iterator[tuple[npt.NDArray[np.intp], Features]]:
+    """Some rows at a time, and where their part has each."""
     place = np.full(count, -1, np.intp)
     place[rows] = np.arange(len(rows))
     for table in tables:
@@ -368,4 +390,4 @@ def _fill(
         wanted = where >= 0
         if (encoded.bad & wanted).any():
             raise InputError(encoded.complaint or f"{table.origin}: a row cannot be encoded")
-        features[where[wanted]] = encoded.features[wanted]
+        yield where[wanted], encoded.features[wanted]

@@ -29,10 +29,14 @@ class Numbered(NamedTuple):
     classes: tuple[str, ...]
 
 
-def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def as_text(table: Table, name: str) -> pa.ChunkedArray:
     """Labels of any kind as text: 1.0 is 1, True is true, bytes are UTF-8; NaN and ∞ are null."""
-    column = plain(column)
+    column = plain(table.rows[name])
     types = pa.types
+    if types.is_nested(column.type):
+        raise InputError(
+            f"{table.origin}: '{name}' must hold one number or text for each row, got {column.type}"
+        )
     if types.is_floating(column.type):
         column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
         numbers = column.to_numpy()
@@ -101,6 +105,17 @@ def encode(text: pa.ChunkedArray, classes: Sequence[str]) -> Labels:
     return found
 
 
+def lookalikes(classes: Sequence[str]) -> list[str]:
+    """A note on classes whose names differ in case or zeros alone, and may be one."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        number = _as_number(name)
+        alike.setdefault(name.casefold() if number is None else repr(number), []).append(name)
+    pairs = ["/".join(names) for names in alike.values() if len(names) > 1]
+    more = " …" if len(pairs) > NAMED else ""
+    return [f"classes that may be one: {', '.join(pairs[:NAMED])}{more}"] * bool(pairs)
+
+
 def _merged(names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """How each text is called as a class, and the classes in order."""
     as_numbers = {name: _as_number(name) for name in names}
@@ -109,8 +124,9 @@ def _merged(names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         return {name: name for name in names}, sorted(names)
     if all(number == int(number) and abs(number) < 2**53 for number in numbers):
         called = {name: str(int(as_numbers[name] or 0)) for name in names}
-        if len(set(called.values())) == len(names):  # 01 and 1 are two texts: leave them
-            return called, sorted(called.values(), key=int)
+        texts = {name.partition(".")[0] for name in names}
+        if len(set(called.values())) == len(texts):  # 01 and 1 are two texts: leave them
+            return called, sorted(set(called.values()), key=int)
     return {name: name for name in names}, sorted(names, key=lambda name: (as_numbers[name], name))
 
 

@@ -23,6 +23,11 @@ SOME_BAD = 0.1  # of the values: a column of numbers with mistakes, and no colum
 PROBLEMS_SHOWN = 20
 FEWEST_ROWS_TO_COUNT = 5
 FEWEST_NAMES = 10
+MOST_LEVELS = 10  # numbers in the dress of text that are levels, and one-hot like other text
+FEWEST_IDENTIFIERS = 30
+MOST_IDENTIFIERS = 1 << 20
+NAMES_SHOWN = 8
+LOOKED_AT = 1000  # values of a table, for zeros before a number
 
 
 class Columned(NamedTuple):
@@ -33,12 +38,14 @@ class Columned(NamedTuple):
       dropped: those that are not, each with the reason.
       vectors: the length of the vectors of each vector column.
       rows: in the source.
+      notes: what may not be meant, for people.
     """
 
     kinds: dict[str, Kind]
     dropped: dict[str, str]
     vectors: dict[str, int]
     rows: int
+    notes: tuple[str, ...] = ()
 
 
 class _Seen:
@@ -52,7 +59,9 @@ class _Seen:
         self.width: int | None = None
         self.counting = True
         self.start = 0.0
-        self.integers = True
+        self.low, self.high = np.inf, -np.inf
+        self.identifiers: values.Floats | None = np.empty(0)  # while no whole number comes twice
+        self.codes = False
 
 
 def survey(
@@ -103,7 +112,8 @@ def survey(
     if not kinds:
         raise InputError(f"{origin}: no column is left that could be a feature")
     widths = {name: seen[name].width or 0 for name in kinds if seen[name].kind == "vector"}
-    return Columned(kinds, dropped, widths, rows)
+    numbers = {name: seen[name] for name, kind in kinds.items() if kind == "number"}
+    return Columned(kinds, dropped, widths, rows, _doubts(numbers, rows))
 
 
 def typed(table: Table, kinds: dict[str, Kind], config: ColumnsConfig) -> Table:
@@ -122,8 +132,10 @@ def typed(table: Table, kinds: dict[str, Kind], config: ColumnsConfig) -> Table:
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Values instead of their numbers in a dictionary."""
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    """Values instead of their numbers in a dictionary, and text in the usual layout."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 def fixed_vectors(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -187,6 +199,8 @@ def _kind(type_: pa.DataType) -> Kind:
     types = pa.types
     if types.is_dictionary(type_):
         type_ = type_.value_type
+    if types.is_string_view(type_):
+        return "text"
     if types.is_fixed_size_list(type_) or types.is_list(type_) or types.is_large_list(type_):
         inner = type_.value_type
         return "vector" if types.is_floating(inner) or types.is_integer(inner) else "other"
@@ -215,20 +229,22 @@ def _look_at_numbers(seen: _Seen, table: Table, column: pa.ChunkedArray) -> None
     seen.known += int(np.sum(~np.isnan(numbers)))
     infinite = np.isinf(numbers)
     _note_bad(seen, table, infinite, lambda row: str(numbers[row]))
-    _count(seen, table, numbers)
+    _measure(seen, table, numbers)
 
 
 def _look_at_text(
     seen: _Seen, table: Table, column: pa.ChunkedArray, config: ColumnsConfig
 ) -> None:
-    parsed = values.parse(column.cast(pa.string()), config.missing_values, decimal_of(table))
+    column = column.cast(pa.string())
+    parsed = values.parse(column, config.missing_values, decimal_of(table))
     seen.known += int(np.sum(~parsed.missing))
-    _count(seen, table, parsed.numbers)
+    _measure(seen, table, parsed.numbers)
+    seen.codes = seen.codes or bool(values.codes(column.slice(0, LOOKED_AT)).any())
     if len(seen.values) <= config.max_categories or parsed.bad.any():
         text = values.blank(column, config.missing_values)
         _note_bad(seen, table, parsed.bad, lambda row: text[row].as_py())
         if parsed.bad.any():
-            seen.dates += int(values.dates(text).sum())
+            seen.dates += int((values.dates(text) & parsed.bad).sum())
             seen.dressed += int((values.dressed_numbers(text) & parsed.bad).sum())
         if len(seen.values) <= config.max_categories:
             seen.values |= set(pc.unique(text).drop_null().to_pylist())
@@ -267,6 +283,28 @@ def _note_bad(seen: _Seen, table: Table, bad: values.Mask, tell: Callable[[int],
         seen.bad += int(bad.sum())
 
 
+def _measure(seen: _Seen, table: Table, numbers: values.Floats) -> None:
+    """Range, days, identifiers, and whether the numbers count the rows."""
+    _count(seen, table, numbers)
+    known = numbers[~np.isnan(numbers)]
+    if not len(known):
+        return
+    seen.low, seen.high = min(seen.low, known.min()), max(seen.high, known.max())
+    if not seen.bad:
+        seen.dates += int(values.day_numbers(known).sum())
+    if seen.identifiers is not None:
+        seen.identifiers = _distinct(seen.identifiers, known)
+
+
+def _distinct(before: values.Floats, more: values.Floats) -> values.Floats | None:
+    """All of them, if each is a whole number that comes once."""
+    count = len(before) + len(more)
+    if count > MOST_IDENTIFIERS or not np.array_equal(more, np.round(more)):
+        return None
+    found = np.unique(np.concatenate([before, more]))
+    return found if len(found) == count else None
+
+
 def _count(seen: _Seen, table: Table, numbers: values.Floats) -> None:
     """Goes on counting, while the column is the number of the row from somewhere."""
     if not seen.counting or not len(numbers):
@@ -295,9 +333,11 @@ def _decide(
     if not seen.known:
         return kind, "no row has a value", None
     if kind == "text" and seen.bad:
-        return _decide_text(name, seen, config, asked=asked)
+        return _decide_text(name, seen, rows, config, asked=asked)
     if seen.bad:
         return kind, None, f"{_bad(seen)} is not finite ({seen.bad} such rows)"
+    if not asked and seen.dates == seen.known >= FEWEST_ROWS_TO_COUNT:
+        return kind, None, _date_advice(name, ".astype(str)")
     if not asked and seen.counting and rows >= FEWEST_ROWS_TO_COUNT:
         return "number", "it counts the rows", None
     return "number", "it has no name" if _unnamed(name) and not asked else None, None
@@ -316,7 +356,7 @@ def _unfit(name: str, seen: _Seen) -> str | None:
 
 
 def _decide_text(
-    name: str, seen: _Seen, config: ColumnsConfig, *, asked: bool
+    name: str, seen: _Seen, rows: int, config: ColumnsConfig, *, asked: bool
 ) -> tuple[Kind, str | None, str | None]:
     if seen.dates > 0.9 * seen.known:
         return "date", None, _date_advice(name)
@@ -330,17 +370,20 @@ def _decide_text(
                 f'or categorical = ["{name}"]'
             ),
         )
-    if seen.dressed > 0.9 * seen.bad:
+    if seen.dressed > 0.9 * seen.bad and len(seen.values) > MOST_LEVELS:
         return (
             "text",
             None,
             (
                 f"looks like numbers written for people, as {_bad(seen)}; "
-                f'take separators and units out, or write [columns] categorical = ["{name}"]'
+                f"take separators and units out, or write [data] decimal, "
+                f'or [columns] categorical = ["{name}"]'
             ),
         )
     if asked:
         return "text", None, None
+    if len(seen.values) == 1 and seen.known == rows:
+        return "text", "all rows have one value", None
     if len(seen.values) > config.max_categories:
         return "text", f"text with more than {config.max_categories} values", None
     if len(seen.values) == seen.known and seen.known >= FEWEST_NAMES:
@@ -348,6 +391,29 @@ def _decide_text(
     if _unnamed(name):
         return "text", "it has no name", None
     return "text", None, None
+
+
+def _doubts(columns: dict[str, _Seen], rows: int) -> tuple[str, ...]:
+    """What is said of numbers that say nothing, or may be names."""
+    doubts: dict[str, list[str]] = {}
+    for name, seen in columns.items():
+        if seen.codes:
+            doubt = "zeros before the numbers of {}: if they are codes, write [columns] categorical"
+        elif seen.low == seen.high and seen.known == rows:
+            doubt = "one value in all rows of {}"
+        elif seen.identifiers is not None and len(seen.identifiers) >= FEWEST_IDENTIFIERS:
+            doubt = (
+                "another whole number in each row of {}: if they are names, write [columns] drop"
+            )
+        else:
+            continue
+        doubts.setdefault(doubt, []).append(repr(name))
+    return tuple(doubt.format(_listed(names)) for doubt, names in doubts.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _unnamed(name: str) -> bool:
@@ -359,11 +425,11 @@ def _bad(seen: _Seen) -> str:
     return f"'{what}' at {where}"
 
 
-def _date_advice(name: str) -> str:
+def _date_advice(name: str, as_text: str = "") -> str:
     return (
         f"holds dates or times, and what they should count is yours to say: "
         f'write [columns] drop = ["{name}"], or make a number of it, as in\n'
-        f'    table["{name}"] = pandas.to_datetime(table["{name}"])\n'
+        f'    table["{name}"] = pandas.to_datetime(table["{name}"]{as_text})\n'
         f'    table["{name}"] = (table["{name}"] - table["{name}"].min()).dt.total_seconds()'
     )
 

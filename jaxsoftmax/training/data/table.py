@@ -37,6 +37,7 @@ class Source(NamedTuple):
       label: the column of the class, where the source itself knows.
       guesses: what was not said and had to be guessed, for people.
       classes: all classes in order, where the source knows of some that no row has.
+      sparse: whether most features of most rows are 0.
     """
 
     origin: str
@@ -44,3 +45,4 @@ class Source(NamedTuple):
     label: str | None = None
     guesses: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    sparse: bool = False

@@ -13,12 +13,20 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_MONTH = r"(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_TIME = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[APap]\.?[Mm]\.?)?"
 _DATE = (
-    r"^\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T]\d{1,2}:\d{2}.*)?$"
-    r"|^\d{1,2}[-/.]\d{1,2}[-/.]\d{4}([ T]\d{1,2}:\d{2}.*)?$"
-    r"|^\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$"
+    r"^(?:[A-Z][a-z]+,? )?"  # the day of the week
+    rf"(\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{4}}[-/]\d{{2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.](\d{{4}}|\d{{2}})"
+    rf"|\d{{1,2}}[ -]{_MONTH}[ ,-]+\d{{2,4}}|{_MONTH} \d{{1,2}},? \d{{4}})([ T]{_TIME}.*)?$"
+    rf"|^{_TIME}$"
 )
-_DRESSED = r"^[$€£¥]?\s?[+-]?\d{1,3}([,.' _]\d{3})*([.,]\d+)?\s?[%$€£¥]?$"  # 1,234.5 or 12 %
+# 1,234.5 or 12 % or 1.2D+03 or −1.5, whose minus is typeset; 0x1f; 3.2 kg.
+_DRESSED = (
+    r"^[$€£¥]?\s?[+−-]?(\d{1,3}([,.' _]\d{3})+|\d+|[.,]\d)([.,]\d*)?([eEdD][+−-]?\d+)?\s?[%$€£¥]?$"
+    r"|^0[xX][0-9a-fA-F]+$|^[+−-]?\d+([.,]\d+\s?| )[a-zA-Zµ°Ω/²³]{1,5}$"
+)
+_CODE = r"^\s*0\d+\s*$"
 
 
 class Parsed(NamedTuple):
@@ -69,8 +77,22 @@ def dates(text: pa.ChunkedArray) -> Mask:
 
 
 def dressed_numbers(text: pa.ChunkedArray) -> Mask:
-    """Where text is a number for people: with separators of thousands, a currency, a percent."""
+    """Where text is a number for people: with separators of thousands, a currency, a unit."""
     return _matches(text, _DRESSED)
+
+
+def codes(text: pa.ChunkedArray) -> Mask:
+    """Where text is a number with zeros before it, as 01234."""
+    return _matches(text, _CODE)
+
+
+def day_numbers(numbers: Floats) -> Mask:
+    """Where a number is a day, as 20261126."""
+    year, rest = np.divmod(np.nan_to_num(numbers), 10000)
+    month, day = np.divmod(rest, 100)
+    inside = (year >= 1800) & (year < 2200) & (month >= 1) & (month <= 12)
+    found: Mask = inside & (day >= 1) & (day <= 31) & (day == np.round(day))
+    return found
 
 
 def _matches(text: pa.ChunkedArray, pattern: str) -> Mask:

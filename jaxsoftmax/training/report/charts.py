@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,10 @@ from matplotlib.figure import Figure
 from jaxsoftmax.training.runs.state import Record
 
 from .pictures import GRID, INK, MUTED, TRAIN, VALIDATION, readable
-from .scores import reliability
+from .scores import Baseline, reliability
+
+if TYPE_CHECKING:
+    from jaxsoftmax.training.learning import Point
 
 Images = npt.NDArray[np.floating]
 ALIKE = 0.2  # correlation of neighbouring pixels above that of any two
@@ -44,6 +48,28 @@ def convergence(records: Sequence[Record]) -> Figure:
     axes.plot(x, sizes, color=TRAIN, linewidth=1.6, marker="o", markersize=3)
     if np.all(sizes > 0):
         axes.set_yscale("log")
+    return figure
+
+
+def learning(points: Sequence[Point], baseline: Baseline) -> Figure:
+    """Loss and accuracy by the number of training rows, and the scores of the baseline."""
+    figure = Figure(figsize=(9.2, 3.6), layout="constrained")
+    rows = [point.rows for point in points]
+    for place, (title, what, level) in enumerate(
+        (("Loss", "loss", baseline.log_loss), ("Accuracy", "accuracy", baseline.accuracy)), start=1
+    ):
+        axes = styled(figure, title, "training rows", "", (1, 2, place))
+        for part, colour in (("train", TRAIN), ("test", VALIDATION)):
+            values = [getattr(point, f"{part}_{what}") for point in points]
+            label = f"{part} {values[-1]:.3f}"
+            axes.plot(rows, values, color=colour, linewidth=1.8, marker="o", label=label)
+        axes.axhline(level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="baseline")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(rows, [f"{count:,}" for count in rows])
+        axes.minorticks_off()
+        axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+        if what == "loss":
+            axes.set_ylim(bottom=0)
     return figure
 
 
@@ -104,9 +130,11 @@ def intervals(names: Sequence[str], values: Sequence[tuple[float, float, float]]
     return figure
 
 
-def styled(figure: Figure, title: str, x: str, y: str) -> Axes:
+def styled(
+    figure: Figure, title: str, x: str, y: str, place: tuple[int, int, int] = (1, 1, 1)
+) -> Axes:
     """Axes with a title, in the colours of all figures."""
-    axes = figure.subplots()
+    axes = figure.add_subplot(*place)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_xlabel(x, color=MUTED)
     axes.set_ylabel(y, color=MUTED)

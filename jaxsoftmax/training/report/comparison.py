@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -15,6 +16,9 @@ from jaxsoftmax.training.runs.folder import CONFIG, SCORES, Summary, read_summar
 from . import charts, document
 from .document import Cell, Html
 from .scores import Scores
+
+if TYPE_CHECKING:
+    from jaxsoftmax.training.learning import Point
 
 NOTHING = "–"
 
@@ -43,8 +47,8 @@ def read(folder: Path) -> Run:
     return Run(folder, summary, scores, config)
 
 
-def page(runs: Sequence[Run]) -> str:
-    """The page, runs in the order that they are given in."""
+def page(runs: Sequence[Run], curves: Sequence[Sequence[Point]] = ()) -> str:
+    """The page, runs in the order that they are given in, each with its learning curve if any."""
     names = [run.folder.name for run in runs]
     same = len({run.summary.data_sha256 for run in runs}) == 1
     values = [(low, run.scores.accuracy, high) for run, (low, high) in _accuracies(runs)]
@@ -62,7 +66,24 @@ def page(runs: Sequence[Run]) -> str:
         document.section("Scores", _scores(runs)),
         document.section("What was different", _differences(runs)),
     ]
+    if curves:
+        told = (
+            "Each run trained again on some of its rows, with the same penalty for each row. Where "
+            "the two losses are far apart, more rows would help; where they meet, other features."
+        )
+        drawn_curves = itertools.chain.from_iterable(map(_learning, runs, curves))
+        parts.append(document.section("Training rows", document.paragraph(told), *drawn_curves))
     return document.document(", ".join(names), parts)
+
+
+def _learning(run: Run, points: Sequence[Point]) -> Iterator[Html]:
+    last = points[-1]
+    drawn = charts.learning(points, run.scores.baseline)
+    alt = f"{run.folder.name}: {last.rows:,} rows give a test loss of {last.test_loss:.4g}."
+    yield document.paragraph(run.folder.name)
+    yield document.figure(document.svg(drawn), "svg+xml", alt)
+    headings = ("rows", "train loss", "accuracy", "test loss", "accuracy")
+    yield document.table(headings, points)
 
 
 def _accuracies(runs: Sequence[Run]) -> list[tuple[Run, tuple[float, float]]]:

@@ -46,7 +46,7 @@ def write(folder: Path, result: Result) -> str:
     title = f"{result.dataset.label} from {Path(result.dataset.origin).name}"
     features = result.dataset.part("train").features
     step = max(1, len(features) // IMAGE_ROWS)
-    shape = charts.image_shape(features[::step][:IMAGE_ROWS])
+    shape = charts.image_shape(np.asarray(features[::step][:IMAGE_ROWS]))
     parts = [
         Html(f"<h1>{document.text(title)}</h1>"),
         document.paragraph(

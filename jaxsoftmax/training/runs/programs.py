@@ -15,6 +15,7 @@ from jax import Array
 import jaxsoftmax
 from jaxsoftmax.training.data import batches
 from jaxsoftmax.training.solvers import Params, Problem, Settings, Solver, State
+from jaxsoftmax.training.solvers.problem import mean
 
 
 class Scores(NamedTuple):
@@ -32,17 +33,21 @@ def weighed(rows: Problem, weights: Array, l2: Array) -> Problem:
 @jax.jit
 def scores(params: Params, rows: Problem) -> Scores:
     """Loss (without the penalty) and accuracy, over the rows that have a weight."""
-    loss, stats = jaxsoftmax.linear_softmax_cross_entropy(
-        rows.features,
-        params.kernel,
-        rows.labels,
-        params.bias,
-        weights=rows.weights,
-        return_stats=True,
-    )
-    total = jnp.sum(rows.weights)
-    right = jnp.sum(jnp.where(stats.prediction == rows.labels, rows.weights, 0))
-    return Scores(loss, right / jnp.where(total > 0, total, 1))
+
+    def of(rows: Problem) -> Scores:
+        loss, stats = jaxsoftmax.linear_softmax_cross_entropy(
+            rows.features,
+            params.kernel,
+            rows.labels,
+            params.bias,
+            weights=rows.weights,
+            return_stats=True,
+        )
+        total = jnp.sum(rows.weights)
+        right = jnp.sum(jnp.where(stats.prediction == rows.labels, rows.weights, 0))
+        return Scores(loss, right / jnp.where(total > 0, total, 1))
+
+    return mean(of, rows)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -16,7 +16,7 @@ from jax import Array
 
 import jaxsoftmax
 
-from .problem import Params, Problem, finfo
+from .problem import Params, Problem, finfo, mean
 from .surface import Point, row_shares
 
 DENSE_FEATURES = 128
@@ -29,8 +29,12 @@ Solve = Callable[[Params], Params]
 
 def spread(problem: Problem, center: Array) -> Array:
     """The variance of each feature about the centre, ``(D,)``."""
-    deviations = problem.features.astype(center.dtype) - center[jnp.newaxis, :]
-    return row_shares(problem) @ jnp.square(deviations)
+
+    def squares(rows: Problem) -> Array:
+        deviations = rows.features.astype(center.dtype) - center[jnp.newaxis, :]
+        return row_shares(rows) @ jnp.square(deviations)
+
+    return mean(squares, problem)
 
 
 def rounding(center: Array) -> Array:
@@ -69,7 +73,8 @@ def _diagonal(problem: Problem, center: Array, spread: Array, point: Point) -> S
 
 def _blocks(problem: Problem, center: Array, point: Point) -> Solve:
     rows = _sampled(len(problem.labels))
-    x = problem.features[rows].astype(center.dtype) - center[jnp.newaxis, :]
+    sampled = problem.features[rows]
+    x = sampled.astype(center.dtype) - center[jnp.newaxis, :]
     p = _probabilities(x, point)
     if point.params.bias is not None:
         x = jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=1)

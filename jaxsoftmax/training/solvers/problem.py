@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
 from jaxsoftmax import linear_softmax_cross_entropy
+from jaxsoftmax.training.sparse import SparseRows, rows_at_a_time
+
+T = TypeVar("T")
 
 ROWS, CLASSES = "data", "classes"  # the axes of a mesh that rows and classes are spread over
 finfo: Any = jnp.finfo  # which has no types of its own
@@ -37,7 +40,8 @@ class Problem:
     """Rows and penalty; the number of classes is the width of the parameters.
 
     Attributes:
-      features: ``(N, D)``, floating point and finite, in rows of weight 0 too.
+      features: ``(N, D)``, floating point and finite, in rows of weight 0 too; an array, or
+        `SparseRows`.
       labels: ``(N,)``, integers in [0, C).
       weights: ``(N,)``, not negative. A row of weight 0 is as if it were absent, so that data can
         be padded to a shape that has been compiled. Weights of classes are multiplied in.
@@ -46,7 +50,7 @@ class Problem:
       label_smoothing: ε in [0, 1]; a label counts 1 - ε, and ε is spread over all classes.
     """
 
-    features: Array
+    features: Any
     labels: Array
     weights: Array
     l2: ArrayLike = 0.0
@@ -68,6 +72,9 @@ def precision(features: Array) -> jnp.dtype:
 
 def objective(problem: Problem, params: Params) -> Array:
     """f(W, b), a scalar; it streams the rows, and so do its derivatives of any order."""
+    if isinstance(problem.features, SparseRows):
+        rows = dataclasses.replace(problem, l2=0.0)
+        return mean(lambda block: objective(block, params), rows) + penalty(problem, params)
 
     def loss(features: Array, labels: Array, weights: Array, params: Params) -> Array:
         return linear_softmax_cross_entropy(
@@ -83,6 +90,41 @@ def objective(problem: Problem, params: Params) -> Array:
         problem.features, problem.labels, problem.weights, params
     )
     return value + penalty(problem, params)
+
+
+def mean(function: Callable[[Problem], T], problem: Problem) -> T:
+    """What is a weighted mean over rows, of rows that are dense only some at a time.
+
+    Args:
+      function: Of dense rows, 0 where no weight is; in their number it is compiled once.
+      problem: All rows.
+    """
+    if not isinstance(problem.features, SparseRows):
+        return function(problem)
+    count, width = problem.features.shape
+    step = min(count, rows_at_a_time(width))
+
+    def split(leaf: Array) -> Array:
+        missing = [(0, -count % step)] + [(0, 0)] * (leaf.ndim - 1)
+        return jnp.pad(leaf, missing).reshape(-1, step, *leaf.shape[1:])
+
+    @jax.checkpoint  # dense rows are made again for a derivative, and not kept
+    def weighed(columns: Array, values: Array, labels: Array, weights: Array) -> T:
+        dense = SparseRows(columns, values, problem.features.base).dense()
+        rows = dataclasses.replace(problem, features=dense, labels=labels, weights=weights)
+        result: T = jax.tree.map(lambda leaf: jnp.sum(weights) * leaf, function(rows))
+        return result
+
+    def add(total: T, block: tuple[Array, ...]) -> tuple[T, None]:
+        return jax.tree.map(jnp.add, total, weighed(*block)), None
+
+    rows = problem.features.columns, problem.features.values, problem.labels, problem.weights
+    blocks = jax.tree.map(split, rows)
+    shapes = jax.eval_shape(weighed, *(leaf[0] for leaf in blocks))
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    total, weight = jax.lax.scan(add, zeros, blocks)[0], jnp.sum(problem.weights)
+    found: T = jax.tree.map(lambda leaf: leaf / jnp.where(weight > 0, weight, 1), total)
+    return found
 
 
 def _laid_out(loss: Callable[..., Array], *, bias: bool) -> Callable[..., Array]:

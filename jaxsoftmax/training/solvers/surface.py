@@ -19,8 +19,9 @@ import jax.numpy as jnp
 from jax import Array
 
 import jaxsoftmax
+from jaxsoftmax.training.sparse import SparseRows
 
-from .problem import Params, Problem, decay, objective, penalty, precision
+from .problem import Params, Problem, decay, mean, objective, penalty, precision
 
 
 class Point(NamedTuple):
@@ -34,7 +35,12 @@ class Point(NamedTuple):
 
 def weighted_mean(problem: Problem) -> Array:
     """μ, the mean of the features over the rows that count, ``(D,)``."""
-    return row_shares(problem) @ problem.features.astype(precision(problem.features))
+
+    def of(rows: Problem) -> Array:
+        found: Array = row_shares(rows) @ rows.features.astype(precision(rows.features))
+        return found
+
+    return mean(of, problem)
 
 
 def row_shares(problem: Problem) -> Array:
@@ -45,7 +51,7 @@ def row_shares(problem: Problem) -> Array:
 
 def evaluate(problem: Problem, center: Array, params: Params, *, hold: bool) -> Point:
     """The point at ``params``, which are those of centred rows."""
-    if not hold:
+    if not hold or isinstance(problem.features, SparseRows):
         value, gradient = jax.value_and_grad(functools.partial(_centred, problem, center))(params)
         return Point(params, value, gradient, None)
     logits = _forward(problem, center, params)

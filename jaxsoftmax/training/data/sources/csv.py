@@ -24,10 +24,13 @@ from .guard import sentences
 HEAD = 1 << 18  # bytes that guesses are made from
 BLOCK = 1 << 24  # bytes at a time
 LINES_SHOWN = 3
+UNNAMED = "Unnamed: "  # and the number of a column whose header is empty
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*", re.ASCII)
+_THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*", re.ASCII)
+_FRACTION = re.compile(r"\s*[+-]?\d*[.,]\d+\s*", re.ASCII)
 
 
 class Dialect(NamedTuple):
@@ -39,6 +42,7 @@ class Dialect(NamedTuple):
     header: bool
     names: tuple[str, ...]
     quote: str = '"'
+    row_names: bool = False
 
 
 def read(path: Path, data: DataConfig) -> Source:
@@ -53,6 +57,8 @@ def read(path: Path, data: DataConfig) -> Source:
         guesses.append("decimal commas")
     if data.header == "auto" and not dialect.header:
         guesses.append("no header: columns are numbered from 0")
+    if dialect.row_names:
+        guesses.append("rows have a field more than the header: the first is the name of the row")
     return Source(f"{path}", lambda: _tables(path, dialect), None, tuple(guesses))
 
 
@@ -70,16 +76,15 @@ def sniff(path: Path, data: DataConfig) -> Dialect:
     if len(raw) == HEAD and len(lines) > 1:
         lines = lines[:-1]  # cut somewhere
     delimiter = data.delimiter or ("\t" if _is_tsv(path) else _delimiter(lines))
-    rows = _rows(path, lines, delimiter)
-    quote = "'" if rows and _single_quoted(rows[0]) else '"'
-    if quote == "'":
-        rows = _rows(path, lines, delimiter, quote)
+    quote = _quote(lines, delimiter)
+    rows = _rows(path, lines, delimiter, quote)
     if not rows:
         raise InputError(f"{path}: has no rows")
-    decimal = data.decimal or _decimal(rows, delimiter)
+    decimal = data.decimal or _decimal(rows)
     header = _has_header(rows, data) if data.header == "auto" else data.header
     names = _names(path, rows, header=header)
-    return Dialect(encoding, delimiter, decimal, header, names, quote)
+    row_names = len(names) > len(rows[0]) and names[0] == f"{UNNAMED}0"
+    return Dialect(encoding, delimiter, decimal, header, names, quote, row_names)
 
 
 def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
@@ -114,8 +119,11 @@ def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
     first = 0
     with sentences(path):
         try:
-            with pa.input_stream(str(path)) as file:
-                for batch in pyarrow.csv.open_csv(file, options, parse, convert):
+            with (
+                pa.input_stream(str(path)) as file,
+                pyarrow.csv.open_csv(file, options, parse, convert) as batches,
+            ):
+                for batch in batches:
                     if bad:
                         break
                     rows = pa.Table.from_batches([batch])
@@ -230,7 +238,8 @@ def _delimiter(lines: Sequence[str]) -> str:
     """The one that gives the same number of fields, above 1, on most lines."""
 
     def agreement(delimiter: str) -> tuple[float, int]:
-        rows = [row for row in csv.reader(lines[:200], delimiter=delimiter) if row]
+        quote = _quote(lines[:200], delimiter)
+        rows = list(filter(None, csv.reader(lines[:200], delimiter=delimiter, quotechar=quote)))
         counts = [len(row) for row in rows]
         usual = max(set(counts), key=counts.count)
         return (counts.count(usual) / len(counts) if usual > 1 else 0.0), usual
@@ -243,11 +252,17 @@ def _delimiter(lines: Sequence[str]) -> str:
     return max(scores, key=lambda delimiter: scores[delimiter])
 
 
-def _single_quoted(names: Sequence[str]) -> bool:
-    return all(len(name) > 1 and name[0] == name[-1] == "'" for name in names)
+def _quote(lines: Sequence[str], delimiter: str) -> str:
+    """A ' where it stands around all names, or around a field of most lines and no " is there."""
+    between = re.escape(delimiter)
+    field = re.compile(rf"(?:^|(?<={between}))\s*'[^']*'\s*(?={between}|$)")
+    quoted = [len(field.findall(line.rstrip("\r\n"))) for line in lines]
+    names = lines[0].count(delimiter) + 1 if lines else 0
+    most = 2 * sum(map(bool, quoted)) > len(lines) and not any('"' in line for line in lines)
+    return "'" if most or quoted[:1] == [names] else '"'
 
 
-def _rows(path: Path, lines: Sequence[str], delimiter: str, quote: str = '"') -> list[list[str]]:
+def _rows(path: Path, lines: Sequence[str], delimiter: str, quote: str) -> list[list[str]]:
     if len(delimiter) != 1:
         raise InputError(f"{path}: a delimiter is one character, got {delimiter!r}")
     try:
@@ -256,13 +271,13 @@ def _rows(path: Path, lines: Sequence[str], delimiter: str, quote: str = '"') ->
         raise InputError(f"{path}: is not delimited text: {error}") from None
 
 
-def _decimal(rows: Sequence[Sequence[str]], delimiter: str) -> str:
-    if delimiter == ",":
-        return "."
+def _decimal(rows: Sequence[Sequence[str]]) -> str:
+    """A comma where there are more of them than points, and not all are those of thousands."""
     fields = [field for row in rows[1:200] for field in row if _NUMBER.fullmatch(field)]
-    commas = sum(bool(_DECIMAL_COMMA.fullmatch(field)) for field in fields)
+    commas = [field for field in fields if _DECIMAL_COMMA.fullmatch(field)]
     points = sum("." in field for field in fields)
-    return "," if commas > points else "."
+    sure = not all(_THOUSANDS.fullmatch(field) for field in commas)
+    return "," if sure and len(commas) > points else "."
 
 
 def _has_header(rows: Sequence[Sequence[str]], data: DataConfig) -> bool:
@@ -299,11 +314,22 @@ def _names(path: Path, rows: Sequence[Sequence[str]], *, header: bool) -> tuple[
     if counts == {len(names) + 1}:
         empty = all(not row[-1].strip() for row in rows[1:])
         names = [*names, ""] if empty else ["", *names]  # a delimiter too many, or R's row names
+        if not empty:
+            _check_row_names(path, [row[0] for row in rows[1:]])
     named = [name for name in names if name]
     repeated = sorted({name for name in named if named.count(name) > 1}) if _repeats(named) else []
     if repeated:
         raise InputError(f"{path}: the header repeats {', '.join(map(repr, repeated[:8]))}")
-    return tuple(name or f"Unnamed: {i}" for i, name in enumerate(names))
+    return tuple(name or f"{UNNAMED}{i}" for i, name in enumerate(names))
+
+
+def _check_row_names(path: Path, found: Sequence[str]) -> None:
+    """Row names differ and are no measurements; else a delimiter stands in a field of each row."""
+    if len(set(found)) < len(found) or any(_FRACTION.fullmatch(name) for name in found):
+        raise InputError(
+            f"{path}: rows have a field more than the header, and the first is no name of the row, "
+            f"as in {found[0]!r}; put fields that have a delimiter in quotes"
+        )
 
 
 def _repeats(names: Sequence[str]) -> bool:

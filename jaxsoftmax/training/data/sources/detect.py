@@ -158,7 +158,8 @@ def _joined(sources: Sequence[Source]) -> Source:
                 count += table.rows.num_rows
 
     guesses = tuple(dict.fromkeys(guess for source in sources for guess in source.guesses))
-    return Source(f"{first.origin} and {len(sources) - 1} more", tables, first.label, guesses)
+    origin, sparse = f"{first.origin} and {len(sources) - 1} more", all(s.sparse for s in sources)
+    return Source(origin, tables, first.label, guesses, sparse=sparse)
 
 
 def _placed(origin: str, place: Callable[[int], str], offset: int) -> Callable[[int], str]:
