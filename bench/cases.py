@@ -56,6 +56,7 @@ SHORT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 REVERSE: tuple[Mode, ...] = ("value_and_grad",)
 BOTH: tuple[Mode, ...] = ("value_and_grad", "jvp")
+TRAINER: tuple[Mode, ...] = ("value_and_grad", "hvp")  # what its solvers ask for
 EVERY: tuple[Mode, ...] = ("forward", "gradient", "value_and_grad", "jvp", "hvp", "vmapped")
 
 CHOSEN = (
@@ -80,7 +81,9 @@ CHOSEN = (
     Case(DISTRIBUTIONS, "ImageNet", (4096, 1000), BOTH),
     Case(DISTRIBUTIONS, "GPT-2", (80, 50257), REVERSE),
     Case(DISTRIBUTIONS, "GPT-2", (80, 50257), REVERSE, "bfloat16"),
-    Case(LINEAR, "digits", (1797, 64, 10), REVERSE),
+    Case(LINEAR, "digits", (128, 64, 10), TRAINER),
+    Case(LINEAR, "digits", (1797, 64, 10), TRAINER),
+    Case(LINEAR, "MNIST", (256, 784, 10), TRAINER),
     Case(LINEAR, "MNIST", (60_000, 784, 10), REVERSE),
     Case(LINEAR, "ImageNet", (256, 2048, 1000), REVERSE),
     Case(LINEAR, "GPT-2", (32, 768, 50257), REVERSE),

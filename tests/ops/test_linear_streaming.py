@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jaxsoftmax import (
-    linear_softmax_cross_entropy,
-)
+from jaxsoftmax import kernels, linear_softmax_cross_entropy
 from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops.linear_problem import C, N, assert_close, on_logits, problem, streamed
 
@@ -161,3 +159,21 @@ def test_work_is_a_matrix_product_for_each_gradient_asked_for():
     hessian_product = functools.partial(jax.jvp, lambda w, b: probe(args[0], w, b), args[1:])
     tangents = args[1:]
     assert products(lambda *a: hessian_product(tangents)[1]) <= 3.2
+
+
+def test_no_product_of_few_classes_has_its_first_factor_transposed():
+    """XLA:CPU takes up to five times as long for one, and makes one of a transpose that follows."""
+    features, kernel, bias = problem(jnp.float32, rows=40, features=100, classes=10)[:3]
+    probe = jax.grad(linear_softmax_cross_entropy, (0, 1, 3))
+
+    def derivatives(f, w, b):
+        def gradient(*args):
+            return probe(args[0], args[1], jnp.zeros(40, jnp.int32), args[2])
+
+        return gradient(f, w, b), jax.jvp(lambda w, b: gradient(f, w, b), (w, b), (w, b))[1]
+
+    with kernels("off"):
+        text = jax.jit(derivatives).lower(features, kernel, bias).compile().as_text()
+    over = re.findall(r" dot\(.*?lhs_contracting_dims=\{(\d)\}", text)
+    assert len(over) >= 5
+    assert set(over) == {"1"}

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxsoftmax.autodiff.varying import varying_like
+from jaxsoftmax.ops.row import xla
 from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 
 from .problem import Rows, Settings, Shared
@@ -100,7 +101,8 @@ def linear_bars(g: Array, features: Array, kernel: Array, asked: Any) -> tuple[A
         g = g / unit
     f_bar = w_bar = None
     if of_features:
-        f_bar = (unit * product(g, kernel, over=(1, 1), dtype=dtype)).astype(features.dtype)
+        by_rows = xla.stored(g)  # a transpose would become part of the product, which is slow
+        f_bar = (unit * product(by_rows, kernel, over=(1, 1), dtype=dtype)).astype(features.dtype)
     if of_kernel:
         pair = (g, features) if lies(kernel) else (features, g)
         w_bar = unit * product(*pair, over=(0, 0), dtype=dtype)

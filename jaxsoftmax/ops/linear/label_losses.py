@@ -10,16 +10,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxsoftmax.autodiff import scaled
 from jaxsoftmax.ops.call.options import admissible
-from jaxsoftmax.ops.devices.classes import Classes
+from jaxsoftmax.ops.devices.classes import Classes, Here, Spread
 from jaxsoftmax.ops.distribution_loss import distribution_loss
 from jaxsoftmax.ops.label_loss import label_loss
 from jaxsoftmax.ops.log_probabilities import row_values
-from jaxsoftmax.ops.row.exponentials import pick, zero_where_dropped
+from jaxsoftmax.ops.row.exponentials import SHORT, pick, static_size, zero_where_dropped
 
 from .problem import OfLogits, Rows, Shared, kept, mask_of
 from .stats import LossStats, joined, statistics
@@ -65,9 +66,38 @@ class CrossEntropy(OfLogits):
         given = class_weights, classes, rows.admissible
         if self.integers:
             target = options.target(rows.labels[:, None], x, mask, keep, *given)
+<<<<<<< HEAD
+            return _of_few(label_loss, x, *target, classes=classes, z_loss=options.z_loss)
+=======
             return label_loss(x, target, classes=classes, z_loss=options.z_loss)
+>>>>>>> main
         t = options.distribution(rows.labels.astype(x.dtype), mask, *given)
-        return distribution_loss(x, t, keep, classes=classes, z_loss=options.z_loss)
+        return _of_few(distribution_loss, x, t, keep, classes=classes, z_loss=options.z_loss)
+
+
+# Measured on CPU (docs/performance.md): with more classes row kernels gain nothing in a block.
+_FEW = 64
+
+
+def _of_few(
+    loss: Any, x: Array, y: Array, *options: Array | None, classes: Classes, z_loss: float
+) -> Array:
+    """`loss` of each row, (N, 1), in the way that is quickest for its number of classes.
+
+    Of few classes that is a row kernel where there is one; where there is none and they are very
+    few, a vector holds one class of many rows, and not the classes of one.
+    """
+    number = static_size(x, 1) or _FEW + 1
+    plain = not z_loss and all(option is None for option in options)
+    losses: Array
+    if isinstance(classes, Spread) or number > _FEW:
+        losses = loss(x, y, *options, classes=classes, z_loss=z_loss)
+    elif number > SHORT or (plain and Here(1).fits(loss.__name__, x, y)):
+        losses = loss(x, y, *options, classes=Here(1), z_loss=z_loss)
+    else:
+        turned = jax.tree.map(jnp.transpose, (x, y, *options))
+        losses = loss(*turned, classes=Here(0), z_loss=z_loss).T
+    return losses
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,7 +64,11 @@ def _on_this_device(
     )
     how: Any = {
         "settings": settings,
-        "size": sizes.rows(number, maps * classes * jnp.dtype(settings.dtype).itemsize),
+        "size": sizes.rows(
+            number,
+            maps * classes * jnp.dtype(settings.dtype).itemsize,
+            sum(features.shape[1] * features.dtype.itemsize for features in rows.features),
+        ),
         "tile": sizes.tile(number, classes, settings.dtype) if may_tile else None,
     }
     nothing = _zero(usable, given) if weighed and usable is not None else None

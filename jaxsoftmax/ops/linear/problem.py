@@ -168,7 +168,7 @@ class Settings(NamedTuple):
     @property
     def classes(self) -> Classes:
         """Where the classes of a block of logits are."""
-        # Kernels gain nothing here, and lose where rows are short (docs/performance.md).
+        # Kernels gain nothing here, but for the losses of few classes (`label_losses`).
         return Here(1, kernels=False) if self.axis_name is None else Spread(self.axis_name)
 
     def of_logits(self, logits: tuple[Array, ...], shared: Shared, rows: Rows) -> tuple[Array, Any]:
@@ -208,6 +208,7 @@ class Tile(NamedTuple):
 # rows of all classes each product waits for its kernel; tiles then take half of the time, although
 # they compute the logits twice (docs/performance.md).
 _ROWS = 1024
+_CACHE = 4 << 20  # of features and logits
 _FEW_ROWS = 64
 _FEW_CLASSES = 128  # of a tile
 _BUDGET = 64 << 20
@@ -227,17 +228,25 @@ class Sizes(NamedTuple):
             _positive(function, "memory_budget", memory_budget),
         )
 
-    def rows(self, number: Any, row_bytes: int) -> int:
+    def rows(self, number: Any, row_bytes: int, of_features: int) -> int:
         """Rows in a block: 1024, or as many as the budget holds, but for one at the least.
 
         Among the sizes from half of that up the one that leaves no rest is preferred, if there is
-        one: a rest makes XLA copy the rows before it.
+        one: a rest makes XLA copy the rows before it. Where all fit a cache they are one block.
+
+        Args:
+          number: of rows.
+          row_bytes: of the logits of a row.
+          of_features: bytes of its features.
         """
         if not isinstance(number, int):  # a symbol (`jax.export`)
             return self.block_size or max(1, min(_ROWS, self._budget // max(1, row_bytes)))
         if self.block_size is not None:
             return min(self.block_size, max(1, number))
-        most = max(1, min(number, _ROWS, self._budget // max(1, row_bytes)))
+        fit = self._budget // max(1, row_bytes)
+        if number <= fit and number * (row_bytes + of_features) <= _CACHE:
+            return max(1, number)
+        most = max(1, min(number, _ROWS, fit))
         divisors = (size for size in range(most, most // 2, -1) if number % size == 0)
         return next(divisors, most)
 

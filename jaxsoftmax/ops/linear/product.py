@@ -55,13 +55,15 @@ def _dot(a: Array, b: Array, over: tuple[int, int]) -> Array:
 
 
 # Measured on CPU (docs/performance.md): a sum over the rows of both takes twice as long where they
-# are half types, which XLA then widens, and a third longer where they are not and B is that many
-# times as wide.
+# are half types, which XLA then widens, up to twice where A has so few columns, and a third longer
+# where B is that many times as wide.
+_FEW_COLUMNS = 64
 _MANY_TIMES = 32
 
 
 def _is_better_written_out(a: Array, b: Array) -> bool:
-    return a.dtype.itemsize == 2 or b.shape[1] >= _MANY_TIMES * a.shape[1]
+    width = a.shape[1]
+    return a.dtype.itemsize == 2 or width <= _FEW_COLUMNS or b.shape[1] >= _MANY_TIMES * width
 
 
 def _written_out(a: Array, b: Array) -> Array:

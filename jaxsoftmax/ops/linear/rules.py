@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxsoftmax.autodiff import custom_rules, scaled
+from jaxsoftmax.ops.row import xla
 
 from .block import BlockGradients, BlockValues, Results, lies
 from .problem import Rows, Settings, Shared, Tile
@@ -71,7 +72,7 @@ def _stream_gradients(
     body, size = tiled(BlockGradients(settings, asked), shared, rows, size, tile)
     of_shared, (results, of_rows) = stream(shared, (rows, bars), live, body=body, size=size)
     kernels = tuple(
-        bar.T if bar is not None and lies(kernel) else bar
+        xla.stored(bar).T if bar is not None and lies(kernel) else bar
         for bar, kernel in zip(of_shared.kernels, shared.kernels, strict=True)
     )
     gradients = of_shared._replace(kernels=kernels), of_rows
