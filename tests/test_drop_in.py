@@ -3,6 +3,7 @@
 The list is the table "Semantics where peers differ" of docs/design.md.
 """
 
+import unittest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from optax.losses import _classification
 
 import jaxsoftmax
 
@@ -119,6 +121,12 @@ LISTED: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "losses of half types": ("labels", (X.astype(jnp.bfloat16), Y), {}),
     "integer logits": ("softmax", (jnp.array([1, 2], jnp.uint8),), {}),
     "boolean, complex and 8-bit logits": ("softmax", (X.astype(jnp.complex64),), {}),
+    "`axis=None` of a loss": ("labels", (X, jnp.array(4)), {"axis": None}),
+    "an infinite exponent and weights `b` of both signs": (
+        "logsumexp",
+        (jnp.array([INF, 90.0]),),
+        {"b": jnp.array([1.0, -1.0])},
+    ),
     "a list as `axis`": ("labels", (X[None], jnp.array([4])), {"axis": [2, 1]}),
 }
 
@@ -180,3 +188,20 @@ def test_more_classes_than_an_int32_counts(op: str) -> None:
         return back(value)[0]
 
     assert jax.eval_shape(gradient, x, *labels).shape == x.shape
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "suite",
+    ["SoftmaxCrossEntropyTest", "SoftmaxCrossEntropyWithIntegerLabelsTest", "SparsemaxTest"],
+)
+def test_the_peers_own_tests_pass(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As optax installs them, with our functions in the place of its own."""
+    theirs = pytest.importorskip("optax.losses._classification_test")
+    monkeypatch.setattr(_classification, "multiclass_sparsemax_loss", jaxsoftmax.sparsemax_loss)
+    for ours, peer in (PAIRS["labels"], PAIRS["targets"]):
+        monkeypatch.setattr(_classification, peer.__name__, ours)
+    result = unittest.TestResult()
+    unittest.defaultTestLoader.loadTestsFromTestCase(getattr(theirs, suite)).run(result)
+    assert result.testsRun >= 3
+    assert result.errors + result.failures == []

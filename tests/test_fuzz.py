@@ -1,6 +1,7 @@
 """Kinds of input at random: poison under masks and weights of 0, second orders at zeros.
 
-`--fuzz N` draws N inputs of each kind, from a fixed seed; each kind is compiled once.
+`--fuzz N` draws N inputs of each kind, from a fixed seed; each kind is compiled once, and once for
+every 20 with all of its input constants. tests/ops/test_placements.py draws N / 2 placements.
 """
 
 from collections.abc import Callable
@@ -134,6 +135,12 @@ def test_what_does_not_count_may_hold_anything(kind: str, fuzz: int) -> None:
         for right, ours in zip(jax.tree.leaves(clean), jax.tree.leaves(dirty), strict=True):
             np.testing.assert_array_equal(ours, right)
             assert np.all(np.isfinite(ours))
+    for _ in range(max(1, fuzz // 20)):  # all of it constants of one program
+        given = drawn(random)
+        dirty = jax.tree.map(jnp.asarray, poisoned(given, what, random))
+        constant = quick_jit(lambda dirty=dirty: all_modes(dirty))()
+        for right, ours in zip(jax.tree.leaves(run(given)), jax.tree.leaves(constant), strict=True):
+            np.testing.assert_allclose(ours, right, rtol=1e-4, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------

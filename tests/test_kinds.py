@@ -229,6 +229,34 @@ def test_the_derivative_in_a_weight_of_0_of_what_is_larger_than_the_rest() -> No
     np.testing.assert_allclose(gradient, [1, np.exp(3)], rtol=1e-6)
 
 
+@pytest.mark.parametrize("classes", [3, 40])
+@pytest.mark.parametrize("poison", [INF, NAN])
+def test_with_weights_what_is_poisoned_is_so_as_without(classes: int, poison: float) -> None:
+    """Infinity has a value and no derivative, NaN neither; compiled and op by op."""
+    x, bar = RNG.normal(size=(2, 4, classes)).astype(np.float32)
+    x[1, 1] = poison
+    b = np.full_like(x, 2)
+
+    def all_of_it(x: Any, b: Any) -> Any:
+        value, back = jax.vjp(lambda x, b: logsumexp(x, 1, b), x, b)
+        return value, *back(bar[:, 0]), jax.jvp(lambda x: logsumexp(x, 1, b), (x,), (bar,))[1]
+
+    for run in (all_of_it, jax.jit(all_of_it)):
+        value, *derivatives = run(x, b)
+        np.testing.assert_allclose(value, logsumexp(x, 1) + np.log(np.float32(2)), rtol=1e-6)
+        for derivative in derivatives:
+            poisoned = np.isnan(np.asarray(derivative).reshape(4, -1))
+            np.testing.assert_array_equal(poisoned.all(1), np.arange(4) == 1)
+            assert not poisoned[[0, 2, 3]].any()
+
+
+def test_large_and_small_weights_are_logarithms_added() -> None:
+    for exponent, weight in ((50.0, 1e30), (80.0, 3e38), (-80.0, 1e30), (50.0, 1e-30)):
+        value = logsumexp(array(exponent, exponent - 3), b=np.float32(weight))
+        right = exponent + np.log(weight) + np.log1p(np.exp(-3))
+        np.testing.assert_allclose(value, right, rtol=1e-6)
+
+
 def test_a_row_masked_throughout_has_no_derivative() -> None:
     where = jnp.asarray([[False, False], [True, True]])
     for mode in (jax.jacfwd, jax.jacrev):
@@ -334,7 +362,7 @@ def test_the_same_with_tiles(budget: int | None) -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
-@pytest.mark.parametrize("classes", [25, 130, 4100])
+@pytest.mark.parametrize("classes", [25, 1000, 4100])
 def test_a_nan_anywhere_in_a_long_row_is_in_all_that_the_row_gives(classes, mode):
     random = np.random.default_rng(classes)
     x = random.normal(0, 3, (16, classes)).astype(np.float32)

@@ -33,7 +33,15 @@ from .call.axes import Axis, axes, merge, merged_axis
 from .devices.classes import Here
 from .probabilities import Kept, mean, probabilities
 from .row import xla
-from .row.exponentials import finite, is_impossible, largest_number, row_max, shift, wide
+from .row.exponentials import (
+    finite,
+    is_impossible,
+    largest_number,
+    row_max,
+    shift,
+    wide,
+    zero_where,
+)
 from .row.label import nan_where
 
 
@@ -211,17 +219,33 @@ def _weighted(a: Array, b: Array, *, axis: int) -> tuple[Array, Array, Array]:
     # An exponent of weight 0 is absent; one that is not, but -inf throughout, leaves log 0.
     present = select(b != 0, a, -largest_number(a))
     m = row_max(present, axis)
-    m = select(jnp.abs(m) > largest_number(m), 0, m)
+    m = zero_where(is_impossible(m), m)
     total = _total(_Weighted(a, b, m), axis)[1]
-    s = shift(m, row.ROOM) + jnp.log(jnp.abs(total))
+    bounded = finite(m)
+    s = shift(bounded, _room(b, axis)) + jnp.log(jnp.abs(total)) + (m - bounded)
     return s.astype(a.dtype), jnp.sign(total).astype(a.dtype), m
 
 
 def _total(kept: _Weighted, axis: int) -> tuple[Array, Array]:
     """e, and Σ b∘e, to which b = 0 adds nothing whatever e is."""
-    most = select(kept.b != 0, kept.max, largest_number(kept.max))
-    e = jnp.exp(xla.at_most(wide(xla.stored(kept.a)), most) - shift(kept.max, row.ROOM))
+    bounded = finite(kept.max)
+    most = select(kept.b != 0, bounded, largest_number(bounded))
+    m = shift(bounded, _room(kept.b, axis))
+    e = jnp.exp(xla.at_most(wide(xla.stored(kept.a)), most) - m)
     return e, jnp.sum(scaled(e, wide(kept.b)), axis, keepdims=True)
+
+
+def _room(b: Array, axis: int) -> Array:
+    """The room above the shift: none where a weight is so large that b∘e could overflow."""
+    largest = row_max(jnp.abs(b), axis)
+    return jnp.where(largest > 2.0**20, jnp.zeros_like(largest), jnp.full_like(largest, row.ROOM))
+
+
+def _for_derivative(kept: _Weighted, axis: int) -> tuple[Array, Array]:
+    """The same; under an infinite maximum there is no distribution: NaN throughout."""
+    nothing = kept.max - kept.max
+    e, total = _total(kept, axis)
+    return e + nothing, total + nothing
 
 
 def _weighted_fwd(a: Array, b: Array, *, axis: int, perturbed: Any) -> tuple[Any, _Weighted]:
@@ -232,7 +256,7 @@ def _weighted_fwd(a: Array, b: Array, *, axis: int, perturbed: Any) -> tuple[Any
 def _weighted_jvp(
     kept: _Weighted, a_dot: Array | None, b_dot: Array | None, *, axis: int, perturbed: Any
 ) -> tuple[Array, None, None]:
-    e, total = _total(kept, axis)
+    e, total = _for_derivative(kept, axis)
     terms = []
     if a_dot is not None:
         terms.append(scaled(e * wide(a_dot), wide(kept.b)))
@@ -245,11 +269,11 @@ def _weighted_jvp(
 def _weighted_vjp(
     kept: _Weighted, out_bar: Any, *, axis: int, perturbed: tuple[bool, bool]
 ) -> tuple[Array | None, Array | None]:
-    e, total = _total(kept, axis)
+    e, total = _for_derivative(kept, axis)
     share = scaled(jnp.ones_like(total) / total, wide(out_bar[0]))
     a_bar = b_bar = None
     if perturbed[0]:
-        a_bar = scaled(share, scaled(e, wide(kept.b))).astype(kept.a.dtype)
+        a_bar = scaled(scaled(e, share), wide(kept.b)).astype(kept.a.dtype)
     if perturbed[1]:
         b_bar = scaled(e, share).astype(kept.b.dtype)
     return a_bar, b_bar

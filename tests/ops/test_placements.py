@@ -97,8 +97,8 @@ def placements(array: np.ndarray) -> list[P]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_any_placement_of_each_argument(case: str) -> None:
-    """Ten at random; all are typed, and the last is run."""
+def test_any_placement_of_each_argument(case: str, fuzz: int) -> None:
+    """Half of `--fuzz` at random; all are typed, and the last is run."""
     f, arrays = CASES[case]
     floats = tuple(i for i, a in enumerate(arrays) if a.dtype == np.float32)
 
@@ -111,7 +111,7 @@ def test_any_placement_of_each_argument(case: str) -> None:
     mesh = mesh_of(AxisType.Explicit, a=2, b=2)
     random = np.random.default_rng(len(case))
     with jax.set_mesh(mesh):
-        for _ in range(10):
+        for _ in range(max(1, fuzz // 2)):
             ways = [placements(array) for array in arrays]
             specs = tuple(way[random.integers(len(way))] for way in ways)
             given = placed(mesh, specs, arrays)

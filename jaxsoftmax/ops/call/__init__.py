@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import get_opaque_trace_state
 
 from jaxsoftmax.ops.row import xla
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 def one_program(function: Callable[P, R]) -> Callable[P, R]:
@@ -46,7 +47,7 @@ def one_program(function: Callable[P, R]) -> Callable[P, R]:
         except (_NotCompiledError, TypeError, ValueError):
             pass  # `function` says what is wrong, in one sentence and without JAX's frames
         else:
-            return out
+            return _unfolded(out)  # and with it the cotangents
         return function(*args, **options)
 
     return call
@@ -56,20 +57,21 @@ def _is_array(annotation: str) -> bool:
     return "ArrayLike" in annotation or annotation == "Any"
 
 
+_ARRAYS = np.ndarray, jax.Array
+with jax.ensure_compile_time_eval():
+    _OP_BY_OP = get_opaque_trace_state()
+
+
 class _NotCompiledError(Exception):
     """An argument that `function` must see as it is."""
 
 
-def _unfolded(given: dict[str, Any]) -> dict[str, Any]:
-    """Arguments, of which those that are constants beside what is traced stay as they are."""
-    if not any(isinstance(value, jax.core.Tracer) for value in given.values()):
-        return given
-    return {name: _constant(value) for name, value in given.items()}
-
-
-def _constant(value: Any) -> Any:
-    is_array = isinstance(value, (np.ndarray, jax.Array)) and not isinstance(value, jax.core.Tracer)
-    return xla.unfolded(jnp.asarray(value)) if is_array and value.size > 1 else value
+def _unfolded(values: T) -> T:
+    """The same values; with those that are constants of a program XLA does not compute early."""
+    if get_opaque_trace_state() == _OP_BY_OP:
+        return values
+    unfolded: T = jax.tree.map(lambda v: xla.unfolded(v) if isinstance(v, _ARRAYS) else v, values)
+    return unfolded
 
 
 def _option(value: Any) -> Any:

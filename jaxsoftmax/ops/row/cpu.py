@@ -17,7 +17,6 @@ import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 from jax.custom_batching import custom_vmap
 
@@ -160,7 +159,9 @@ def _block_sums(v: Array, width: int, axis: int) -> Array:
     window[axis] = width
     padding = [(0, 0)] * v.ndim
     padding[axis] = (0, -v.shape[axis] % width)
-    sums: Array = lax.reduce_window(v, np.zeros((), v.dtype), lax.add, window, window, padding)
+    # XLA takes seconds to compute one of constants while compiling, were it to know the 0.
+    zero = xla.stored(jnp.zeros((), v.dtype))
+    sums: Array = lax.reduce_window(v, zero, lax.add, window, window, padding)
     return sums
 
 

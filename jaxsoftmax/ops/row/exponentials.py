@@ -59,7 +59,7 @@ def row_max(x: Array, axis: int) -> Array:
     return wide(peak(x, axis))
 
 
-def shift(largest: Array, room: float) -> Array:
+def shift(largest: Array, room: float | Array) -> Array:
     """The shift M; arithmetic only, which XLA:CPU makes part of a kernel."""
     zero = np.zeros((), largest.dtype)
     above, positive = lax.max(largest - room, zero), lax.max(largest, zero)

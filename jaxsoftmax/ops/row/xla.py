@@ -24,6 +24,7 @@ import jax.extend.core
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.interpreters import ad, batching, mlir
+from jax.typing import ArrayLike
 
 
 def barrier_holds() -> bool:
@@ -38,14 +39,17 @@ def sums_products_slowly() -> bool:
 
 def stored(x: Array) -> Array:
     """`x`, on CPU computed once and written out; elsewhere as XLA likes."""
-    (x,) = _stored_p.bind(x, everywhere=False)
+    (x,) = _stored_p.bind(x)
     return x
 
 
-def unfolded(x: Array) -> Array:
-    """A constant that XLA does not compute with while compiling, for which it takes seconds."""
-    (x,) = _stored_p.bind(x, everywhere=True)
-    return x
+def unfolded(x: ArrayLike) -> Array:
+    """`x`, with which XLA does not compute while compiling where it is a constant.
+
+    For a large one it takes seconds. So are its tangent and its cotangent.
+    """
+    y: Array = _unfolded_p.bind(x)[0]
+    return y
 
 
 def at_most(x: Array, largest: Array) -> Array:
@@ -93,18 +97,48 @@ def another(x: Array) -> Array:
 # The primitives
 # ------------------------------------------------------------------------------------------------
 
-_stored_p = jax.extend.core.Primitive("stored")
-_stored_p.multiple_results = True
-_stored_p.def_impl(lambda x, everywhere: [x])
-_stored_p.def_abstract_eval(lambda x, everywhere: [x])
-ad.deflinear2(_stored_p, lambda bars, x, everywhere: [ad.instantiate_zeros(bars[0])])
-batching.primitive_batchers[_stored_p] = lambda xs, dims, **how: (_stored_p.bind(*xs, **how), dims)
-_barrier = mlir.lower_fun(lambda x, everywhere: [lax.optimization_barrier(x)])
-mlir.register_lowering(
-    _stored_p,
-    lambda context, x, everywhere: _barrier(context, x, everywhere=True) if everywhere else [x],
-)
+
+def _linear(name: str, transposed: Callable[[Array], Array]) -> jax.extend.core.Primitive:
+    """The primitive that is the identity, to be lowered in a way of its own."""
+    primitive = jax.extend.core.Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_impl(lambda x: [x])
+    primitive.def_abstract_eval(lambda x: [x])
+    ad.deflinear2(primitive, lambda bars, x: [transposed(ad.instantiate_zeros(bars[0]))])
+    batching.primitive_batchers[primitive] = lambda xs, dims: (primitive.bind(*xs), dims)
+    mlir.register_lowering(primitive, lambda context, x: [x])
+    return primitive
+
+
+def _unfolded_lowering(context: Any, x: Any) -> Any:
+    """What XLA cannot look through, behind what is made of constants alone."""
+    # One number everywhere stays known: that a cotangent is 1 saves a product.
+    return _barrier(context, x) if _is_constant(x) and not _is_one_number(x) else [x]
+
+
+def _is_constant(x: Any) -> bool:
+    """Whether all that a value is made of stands in its function, as far as a glance tells."""
+    left = [x]
+    for _ in range(64):
+        if not left:
+            return True
+        made_by = left.pop().owner
+        if not hasattr(made_by, "operands") or len(made_by.regions):  # an argument, or a loop
+            return False
+        left.extend(made_by.operands)
+    return False
+
+
+def _is_one_number(x: Any) -> bool:
+    made_by = x.owner
+    return made_by.name == "stablehlo.broadcast_in_dim" and not made_by.operands[0].type.rank
+
+
+_barrier = mlir.lower_fun(lambda x: [lax.optimization_barrier(x)])
+_stored_p = _linear("stored", lambda bar: bar)
 mlir.register_lowering(_stored_p, _barrier, platform="cpu")
+_unfolded_p = _linear("unfolded", unfolded)
+mlir.register_lowering(_unfolded_p, _unfolded_lowering, cacheable=False)
 
 
 def _at_most_batch(operands: Any, dims: Any) -> Any:
