@@ -210,27 +210,28 @@ class _Weighted(NamedTuple):
     a: Array
     b: Array
     max: Array  # of the exponents that have a weight, 0 if there is none
+    room: Array  # above the shift
 
 
 @custom_rules
-def _weighted(a: Array, b: Array, *, axis: int) -> tuple[Array, Array, Array]:
-    """s, the sign of Σ b∘e, and m."""
+def _weighted(a: Array, b: Array, *, axis: int) -> tuple[Array, Array, Array, Array]:
+    """s, the sign of Σ b∘e, m, and the room above the shift."""
     a = xla.stored(a)
     # An exponent of weight 0 is absent; one that is not, but -inf throughout, leaves log 0.
     present = select(b != 0, a, -largest_number(a))
     m = row_max(present, axis)
     m = zero_where(is_impossible(m), m)
-    total = _total(_Weighted(a, b, m), axis)[1]
-    bounded = finite(m)
-    s = shift(bounded, _room(b, axis)) + jnp.log(jnp.abs(total)) + (m - bounded)
-    return s.astype(a.dtype), jnp.sign(total).astype(a.dtype), m
+    bounded, room = finite(m), _room(b, axis)
+    total = _total(_Weighted(a, b, m, room), axis)[1]
+    s = shift(bounded, room) + jnp.log(jnp.abs(total)) + (m - bounded)
+    return s.astype(a.dtype), jnp.sign(total).astype(a.dtype), m, room
 
 
 def _total(kept: _Weighted, axis: int) -> tuple[Array, Array]:
     """e, and Σ b∘e, to which b = 0 adds nothing whatever e is."""
     bounded = finite(kept.max)
     most = select(kept.b != 0, bounded, largest_number(bounded))
-    m = shift(bounded, _room(kept.b, axis))
+    m = shift(bounded, kept.room)
     e = jnp.exp(xla.at_most(wide(xla.stored(kept.a)), most) - m)
     return e, jnp.sum(scaled(e, wide(kept.b)), axis, keepdims=True)
 
@@ -250,12 +251,12 @@ def _for_derivative(kept: _Weighted, axis: int) -> tuple[Array, Array]:
 
 def _weighted_fwd(a: Array, b: Array, *, axis: int, perturbed: Any) -> tuple[Any, _Weighted]:
     out = _weighted(a, b, axis=axis)
-    return out, _Weighted(a, b, out[2])
+    return out, _Weighted(a, b, *out[2:])
 
 
 def _weighted_jvp(
     kept: _Weighted, a_dot: Array | None, b_dot: Array | None, *, axis: int, perturbed: Any
-) -> tuple[Array, None, None]:
+) -> tuple[Array, None, None, None]:
     e, total = _for_derivative(kept, axis)
     terms = []
     if a_dot is not None:
@@ -263,7 +264,7 @@ def _weighted_jvp(
     if b_dot is not None:
         terms.append(scaled(e, wide(b_dot)))
     sums = jnp.sum(functools.reduce(jnp.add, terms), axis, keepdims=True)
-    return scaled(jnp.ones_like(total) / total, sums).astype(kept.a.dtype), None, None
+    return scaled(jnp.ones_like(total) / total, sums).astype(kept.a.dtype), None, None, None
 
 
 def _weighted_vjp(
