@@ -16,6 +16,7 @@ from . import arguments as linear
 from .label_losses import CrossEntropy, SparseCrossEntropy
 from .loss import linear_loss
 from .problem import Reduction, Rows, Settings, Shared, Sizes
+from .product import product_dtype
 from .stats import LossStats
 
 NAME = "linear_softmax_cross_entropy"
@@ -191,10 +192,11 @@ def linear_softmax_cross_entropy(
     linear.check_reduction(NAME, reduction)
     linear.check_axis(NAME, axis_name)
 
+    # Of half types XLA:CPU has no product whose transpose is asked for.
+    may_turn = product_dtype(f.dtype, w.dtype).itemsize > 2
+    losses = CrossEntropy if t is None else SparseCrossEntropy
     settings = Settings(
-        losses=(CrossEntropy if t is None else SparseCrossEntropy)(
-            options, static, integers, return_stats
-        ),
+        losses=losses(options, static, integers, return_stats, may_turn),
         dtype=like.dtype,
         reduction=reduction,
         axis_name=axis_name,

@@ -25,6 +25,9 @@ from jaxsoftmax.ops.row.exponentials import SHORT, pick, static_size, zero_where
 from .problem import OfLogits, Rows, Shared, kept, mask_of
 from .stats import LossStats, joined, statistics
 
+# Measured on CPU (docs/performance.md): with more classes row kernels gain nothing in a block.
+_FEW = 64
+
 
 @dataclasses.dataclass(frozen=True)
 class CrossEntropy(OfLogits):
@@ -32,6 +35,7 @@ class CrossEntropy(OfLogits):
 
     integers: bool  # whether labels are, and not distributions
     stats: bool
+    may_turn: bool = False  # whether logits may be laid out with the classes in front
 
     @property
     def can_tile(self) -> bool:
@@ -66,33 +70,28 @@ class CrossEntropy(OfLogits):
         given = class_weights, classes, rows.admissible
         if self.integers:
             target = options.target(rows.labels[:, None], x, mask, keep, *given)
-            return _of_few(label_loss, x, target, classes=classes, z_loss=options.z_loss)
+            return self.of_few(label_loss, x, target, classes=classes)
         t = options.distribution(rows.labels.astype(x.dtype), mask, *given)
-        return _of_few(distribution_loss, x, t, keep, classes=classes, z_loss=options.z_loss)
+        return self.of_few(distribution_loss, x, t, keep, classes=classes)
 
+    def of_few(self, loss: Any, x: Array, *target: Any, classes: Classes) -> Array:
+        """`loss` of each row, (N, 1), in the way that is quickest for its number of classes.
 
-# Measured on CPU (docs/performance.md): with more classes row kernels gain nothing in a block.
-_FEW = 64
-
-
-def _of_few(loss: Any, x: Array, *target: Any, classes: Classes, z_loss: float) -> Array:
-    """`loss` of each row, (N, 1), in the way that is quickest for its number of classes.
-
-    Of few classes that is a row kernel where there is one; where there is none and they are very
-    few, a vector holds one class of many rows, and not the classes of one.
-    """
-    number = static_size(x, 1) or _FEW + 1
-    y, *options = jax.tree.leaves(target)
-    plain = not options and not z_loss
-    losses: Array
-    if isinstance(classes, Spread) or number > _FEW:
-        losses = loss(x, *target, classes=classes, z_loss=z_loss)
-    elif number > SHORT or (plain and Here(1).fits(loss.__name__, x, y)):
-        losses = loss(x, *target, classes=Here(1), z_loss=z_loss)
-    else:
-        turned = jax.tree.map(jnp.transpose, (x, *target))
-        losses = loss(*turned, classes=Here(0), z_loss=z_loss).T
-    return losses
+        Of few classes that is a row kernel where there is one; where there is none and they are
+        very few, a vector holds one class of many rows, and not the classes of one.
+        """
+        number, z_loss = static_size(x, 1) or _FEW + 1, self.options.z_loss
+        y, *options = jax.tree.leaves(target)
+        plain = not options and not z_loss
+        losses: Array
+        if isinstance(classes, Spread) or number > _FEW:
+            losses = loss(x, *target, classes=classes, z_loss=z_loss)
+        elif number > SHORT or not self.may_turn or (plain and Here(1).fits(loss.__name__, x, y)):
+            losses = loss(x, *target, classes=Here(1), z_loss=z_loss)
+        else:
+            turned = jax.tree.map(jnp.transpose, (x, *target))
+            losses = loss(*turned, classes=Here(0), z_loss=z_loss).T
+        return losses
 
 
 @dataclasses.dataclass(frozen=True)
