@@ -172,7 +172,8 @@ def test_costs_are_those_of_the_compiled_program(found):
     executable = jax.jit(program.program).lower(*program.args).compile()
     cost = found.of("ours", "value_and_grad").cost
 
-    assert cost.flops == executable.cost_analysis()["flops"]
+    called = "custom-call" in executable.as_text()  # of whose operations XLA knows nothing
+    assert cost.flops == (None if called else executable.cost_analysis()["flops"])
     assert cost.temp_bytes == executable.memory_analysis().temp_size_in_bytes
     assert cost.output_bytes == 2 * ROWS.nbytes + 16  # two arrays and the table of their addresses
     assert cost.compile_seconds > 0
