@@ -126,7 +126,13 @@ def measure(dtypes: tuple[str, ...], sizes: dict[str, int]) -> Iterator[dict[str
                 true = truth.truths(problem)
                 for op in truth.OPERATIONS:
                     for library, run in libraries(op).items():
-                        found = truth.errors(op, run(problem), true[op.name], problem.x)
+                        try:
+                            results = run(problem)
+                        except TypeError:
+                            if library == "jaxsoftmax":
+                                raise
+                            continue  # which does not take this type
+                        found = truth.errors(op, results, true[op.name], problem.x)
                         yield {
                             "library": library,
                             "op": op.name,

@@ -26,11 +26,11 @@ COLUMNS = {
 
 
 def worst(records: list[dict[str, Any]], library: str, op: str, dtype: str) -> dict[str, float]:
-    """The worst error of each kind over the distributions."""
+    """The worst error of each kind over the distributions; none of a type that is not taken."""
     chosen = [
         r["errors"] for r in records if (r["library"], r["op"], r["dtype"]) == (library, op, dtype)
     ]
-    return {kind: max(e[kind] for e in chosen) for kind in chosen[0]}
+    return {kind: max(e[kind] for e in chosen) for kind in chosen[0]} if chosen else {}
 
 
 def missed(records: list[dict[str, Any]]) -> list[str]:
@@ -113,7 +113,7 @@ def table(path: Path, link: str) -> str:
     for op, libraries in _measured(records).items():
         for library in libraries:
             ours = library == "jaxsoftmax"
-            found = [worst(records, library, op.name, d)[kind] for d, kind in COLUMNS.values()]
+            found = [worst(records, library, op.name, d).get(kind) for d, kind in COLUMNS.values()]
             cells = (f"**{_short(error)}**" if ours else _short(error) for error in found)
             name = f"{op.title}, {'here' if ours else library}"
             lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -128,8 +128,8 @@ def table(path: Path, link: str) -> str:
     return "\n".join([*lines, "", legend])
 
 
-def _short(error: float) -> str:
-    if not 100 <= error < math.inf:
+def _short(error: float | None) -> str:
+    if error is None or not 100 <= error < math.inf:
         return _cell(error)
     return f"{error:.0f}" if error < 1e4 else f"{error:.0e}".replace("e+0", "e")
 
