@@ -62,9 +62,11 @@ def _entropy(x: Any, xp: Any = jnp) -> Any:
 def _exact_entropy(row: Exact) -> tuple[Any, Any, Any, Any]:
     log_p, log_p_dot = row.x - row.s, row.v - row.pv
     value = -(row.p * log_p).sum()
-    gradient = -row.p * (log_p + value)
+    away = row.x - row.x[0]  # 0 where all are equal, with no rounding left
+    far = away - (row.p * away).sum()  # log p + H
+    gradient = -row.p * far
     slope = (gradient * row.v).sum()
-    return value, gradient, slope, -row.p_dot * (log_p + value) - row.p * (log_p_dot + slope)
+    return value, gradient, slope, -row.p_dot * far - row.p * (log_p_dot + slope)
 
 
 def _entropy_terms(size: Size, value: Any, gradient: Any) -> tuple[Any, ...]:
