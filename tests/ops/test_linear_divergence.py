@@ -192,6 +192,24 @@ def test_labels_take_no_product_of_their_own():
     assert products(LABELS["several"]) == products(None) == 4
 
 
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"label_weights": 0.5}, ValueError, r"label_weights go with labels"),
+        ({"labels": np.zeros(N + 1, int)}, ValueError, r"shape \(8,\), or \(8, K\)"),
+        (
+            {"labels": np.ones((N, C))},
+            TypeError,
+            r"integers of the shape \(8,\) or \(8, K\)",
+        ),
+    ],
+)
+def test_labels_that_make_no_sense(given, error, message):
+    f, w, _, g, v, *_ = problem(jnp.float32)
+    with pytest.raises(error, match=f"^linear_softmax_kl_divergence: .*{message}"):
+        linear_softmax_kl_divergence(f, w, g, v, **given)
+
+
 def test_a_label_of_weight_0_need_be_no_class():
     f, w, _, g, v, *_ = problem(jnp.float32)
     labels, t = jnp.where(jnp.arange(N) % 2, LABELS["one"], -100), jnp.arange(N) % 2

@@ -103,10 +103,16 @@ def temperature(function: str, value: Any) -> tuple[float, Array | None]:
 def classes_of_rows(function: str, name: str, value: Any, like: Any) -> Array:
     """One class a row (...), or several (..., K), as (..., K)."""
     batch, shape = like.shape[:-1], jnp.shape(value)
+    if hasattr(value, "dtype") and not arguments.are_classes(value):
+        raise TypeError(
+            f"{function}: {name} must be integers of the shape {batch} or {_several(batch)}, got "
+            f"{value.dtype}{list(shape)}. The likeliest classes of a distribution are those of "
+            "jax.lax.top_k."
+        )
     if len(shape) not in (len(batch), len(batch) + 1) or shape[: len(batch)] != batch:
         raise ValueError(
-            f"{function}: {name} must have the shape {batch}, or {(*batch, 'K')} with K classes of "
-            f"each row, got {shape}."
+            f"{function}: {name} must have the shape {batch}, or {_several(batch)} with K classes "
+            f"of each row, got {shape}."
         )
     flat: Any = jax.ShapeDtypeStruct((*shape, like.shape[-1]), like.dtype)
     y = arguments.integer_labels(function, value, flat, (len(shape),), name=name)
@@ -118,6 +124,11 @@ def labels(function: str, value: Any, like: Any) -> Array:
     if arguments.are_classes(value):
         return arguments.integer_labels(function, value, like, (like.ndim - 1,))
     return arguments.distribution_labels(function, value, like)
+
+
+def _several(batch: tuple[int, ...]) -> str:
+    """(..., K) for people."""
+    return f"({', '.join(map(str, batch))}{', ' if batch else ''}K)"
 
 
 def ignore_index(function: str, value: Any, y: Array) -> int | None:
@@ -137,8 +148,9 @@ def sparse_labels(function: str, labels: Any, weights: Any, like: Any) -> tuple[
     if len(shape) != len(batch) + 1 or shape[:-1] != batch or not arguments.are_classes(labels):
         raise ValueError(
             f"{function}: with label_weights, labels must be integers of the shape "
-            f"{(*batch, 'K')}, K classes of each row, got {jnp.result_type(labels)}{list(shape)}. "
-            "For one class of each row write labels[..., None]."
+            f"{_several(batch)}, K classes of each row, got "
+            f"{jnp.result_type(labels)}{list(shape)}. For one class of each row write "
+            "labels[..., None]."
         )
     y = classes_of_rows(function, "labels", labels, like)
     return y, arguments.weights(function, "label_weights", weights, shape).astype(like.dtype)

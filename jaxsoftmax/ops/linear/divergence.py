@@ -46,7 +46,7 @@ def linear_softmax_kl_divergence(
     teacher_bias: ArrayLike | None = None,
     *,
     labels: ArrayLike | None = None,
-    label_weights: ArrayLike = 1.0,
+    label_weights: ArrayLike | None = None,
     reverse: bool = False,
     temperature: float | Array = 1.0,
     logit_softcap: float | None = None,
@@ -79,8 +79,8 @@ def linear_softmax_kl_divergence(
       labels: integers in [0, C) of shape `(...)`, or K of each row `(..., K)`, to which the
         cross-entropy of the student is added, or None. Together they cost one product of the
         student's where calls of their own cost two, and one pass back.
-      label_weights: t, broadcastable to the shape of `labels`: what is added is -Σ t_k log p_k, of
-        the student at temperature 1. It is differentiated as well.
+      label_weights: t, broadcastable to the shape of `labels`, or None for 1: -Σ t_k log p_k is
+        added, of the student at temperature 1. They are differentiated as well.
       reverse: p and p' change places: KL of the student to the teacher, which is the divergence of
         on-policy distillation. The student must then rule out what the teacher does.
       temperature: T > 0, divides the logits of both, after the soft-caps. A Python number is
@@ -144,7 +144,7 @@ def linear_softmax_js_divergence(
     teacher_bias: ArrayLike | None = None,
     *,
     labels: ArrayLike | None = None,
-    label_weights: ArrayLike = 1.0,
+    label_weights: ArrayLike | None = None,
     beta: float = 0.5,
     temperature: float | Array = 1.0,
     logit_softcap: float | None = None,
@@ -177,8 +177,8 @@ def linear_softmax_js_divergence(
       labels: integers in [0, C) of shape `(...)`, or K of each row `(..., K)`, to which the
         cross-entropy of the student is added, or None. Together they cost one product of the
         student's where calls of their own cost two, and one pass back.
-      label_weights: t, broadcastable to the shape of `labels`: what is added is -Σ t_k log p_k, of
-        the student at temperature 1. It is differentiated as well.
+      label_weights: t, broadcastable to the shape of `labels`, or None for 1: -Σ t_k log p_k is
+        added, of the student at temperature 1. They are differentiated as well.
       beta: β in [0, 1], the weight of the teacher.
       temperature: T > 0, divides the logits of both, after the soft-caps. A Python number is
         static; a scalar array is differentiated as well.
@@ -260,7 +260,7 @@ def _divergence(
     dtype = product_dtype(like.dtype, other.dtype)
     u = linear.row_weights(function, weights, like.shape[:-1], dtype)
     shared_mask, entries = linear.masks(function, where, like)
-    y, t = (None, None) if labels[0] is None else _labels(function, *labels, like)
+    y, t = _labels(function, *labels, like)
     loss: Array = linear_loss(
         Shared((w, v), (b, c), classes=shared_mask, temperature=moving),
         Rows((f, g), y, t, weights=u, entries=entries),
@@ -272,8 +272,13 @@ def _divergence(
     return loss
 
 
-def _labels(function: str, labels: Any, weights: Any, like: Any) -> tuple[Array, Array]:
-    """The classes of each row and their weights, (..., K)."""
+def _labels(function: str, labels: Any, weights: Any, like: Any) -> tuple[Any, Any]:
+    """The classes of each row and their weights, (..., K), or None."""
+    if labels is None and weights is not None:
+        raise ValueError(f"{function}: label_weights go with labels, and these are None.")
+    if labels is None:
+        return None, None
+    weights = 1.0 if weights is None else weights
     y = linear.classes_of_rows(function, "labels", labels, like)
     given = arguments.weights(function, "label_weights", weights, jnp.shape(labels))
     return y, given.reshape(y.shape).astype(like.dtype)
