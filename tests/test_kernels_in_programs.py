@@ -348,3 +348,16 @@ def test_a_library_for_a_newer_interface_is_not_touched(
     monkeypatch.setattr(build, "supported", lambda: True)
     (tmp_path / build.name((major, minor + 1))).write_bytes(b"not to be loaded")
     assert native.library().path is None
+
+
+@needs_kernels
+@pytest.mark.parametrize("op", OPS)
+def test_a_gradient_outside_of_jit_is_compiled_once(op, caplog):
+    def loss(x: Any) -> Any:
+        return jnp.sum(jnp.square(OPS[op](x, Y, T)))
+
+    for _ in range(2):
+        jax.jvp(jax.grad(loss), (X,), (V,))
+    with jax.log_compiles():
+        jax.jvp(jax.grad(loss), (X,), (V,))
+    assert not [message for message in caplog.messages if message.startswith("Compiling")]

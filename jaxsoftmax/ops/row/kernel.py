@@ -11,6 +11,7 @@ run elsewhere. Derivatives are those of the form; `vmap` is one call of more row
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -60,10 +61,26 @@ def fits(name: str, axis: int, *arrays: Array) -> bool:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a kernel computes, in JAX; equal where it does the same, so that programs are found."""
+
+    function: Callable[..., Any]
+    options: tuple[tuple[str, Any], ...]
+    mapped: int = 0  # how many times over one more axis in front
+
+    def __call__(self, *arrays: Array) -> Any:
+        """Of one row, or of all that are mapped over."""
+        function: Callable[..., Any] = functools.partial(self.function, **dict(self.options))
+        for _ in range(self.mapped):
+            function = jax.vmap(function)
+        return function(*arrays)
+
+
 def fused(name: str, form: Callable[..., Any], *arrays: Array, **options: Any) -> Any:
     """`form(*arrays, **options)`, on CPU by the kernel `name`; the arrays fit."""
     arrays = tuple(varying(list(arrays), varying_axes(arrays)))
-    out = _fused_p.bind(*arrays, name=name, form=functools.partial(form, **options))
+    out = _fused_p.bind(*arrays, name=name, form=Form(form, tuple(options.items())))
     return tuple(out) if len(out) > 1 else out[0]
 
 
@@ -75,12 +92,12 @@ _fused_p = Primitive("fused_rows")
 _fused_p.multiple_results = True
 
 
-def _form(*arrays: Array, name: str, form: Callable[..., Any]) -> list[Array]:
+def _in_jax(*arrays: Array, name: str, form: Form) -> list[Array]:
     del name
     return jax.tree.leaves(form(*arrays))
 
 
-def _types(*types: Any, name: str, form: Callable[..., Any]) -> list[Any]:
+def _types(*types: Any, name: str, form: Form) -> list[Any]:
     """The types of what a kernel gives, for which the form need not be traced."""
     del form
     spread = (a.sharding for a in types if any(a.sharding.spec))  # `vmap` over what is spread
@@ -91,20 +108,20 @@ def _types(*types: Any, name: str, form: Callable[..., Any]) -> list[Any]:
     return [given.get(kind) or number.update(dtype=jnp.dtype(kind)) for kind in kinds]
 
 
-def _jvp(primals: Any, tangents: Any, *, name: str, form: Any) -> Any:
+def _jvp(primals: Any, tangents: Any, *, name: str, form: Form) -> Any:
     out = _fused_p.bind(*primals, name=name, form=form)
     moving = [i for i, dot in enumerate(tangents) if not isinstance(dot, ad.Zero)]
     return out, jax.tree.leaves(tangent(form, primals, tangents, moving))
 
 
-def _batch(arrays: Any, dims: Any, *, name: str, form: Any) -> Any:
+def _batch(arrays: Any, dims: Any, *, name: str, form: Form) -> Any:
     size = next(x.shape[d] for x, d in zip(arrays, dims, strict=True) if d is not None)
     arrays = [batching.bdim_at_front(x, d, size) for x, d in zip(arrays, dims, strict=True)]
-    out = _fused_p.bind(*arrays, name=name, form=jax.vmap(form))
+    out = _fused_p.bind(*arrays, name=name, form=dataclasses.replace(form, mapped=form.mapped + 1))
     return out, [0] * len(out)
 
 
-_lower_form = mlir.lower_fun(_form, multiple_results=True)
+_lower_form = mlir.lower_fun(_in_jax, multiple_results=True)
 
 
 def _lower_on_cpu(context: Any, *operands: Any, **how: Any) -> Any:
@@ -123,7 +140,7 @@ def _whole_rows(module: Any) -> bool:
     return isinstance(devices, mlir.ShardingContext) and devices.num_devices == 1
 
 
-_fused_p.def_impl(jax.jit(_form, static_argnames=("name", "form")))
+_fused_p.def_impl(jax.jit(_in_jax, static_argnames=("name", "form")))
 _fused_p.def_abstract_eval(_types)
 ad.primitive_jvps[_fused_p] = _jvp
 batching.primitive_batchers[_fused_p] = _batch
