@@ -10,7 +10,11 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from jaxsoftmax import linear_softmax_js_divergence, linear_softmax_kl_divergence
+from jaxsoftmax import (
+    linear_softmax_cross_entropy,
+    linear_softmax_js_divergence,
+    linear_softmax_kl_divergence,
+)
 from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops.devices import assert_close, mesh_of
 from tests.ops.linear_row_values import weighted_sum
@@ -208,6 +212,13 @@ def test_labels_that_make_no_sense(given, error, message):
     f, w, _, g, v, *_ = problem(jnp.float32)
     with pytest.raises(error, match=f"^linear_softmax_kl_divergence: .*{message}"):
         linear_softmax_kl_divergence(f, w, g, v, **given)
+
+
+def test_labels_have_the_temperature_1_beside_any_other():
+    f, w, _, g, v, *_ = problem(jnp.float32)
+    loss = functools.partial(linear_softmax_kl_divergence, f, w, g, v, temperature=3.0)
+    added = loss(labels=LABELS["one"]) - loss()
+    np.testing.assert_allclose(added, linear_softmax_cross_entropy(f, w, LABELS["one"]), rtol=1e-5)
 
 
 def test_a_label_of_weight_0_need_be_no_class():
