@@ -57,6 +57,20 @@ def modes(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def draws(request: pytest.FixtureRequest) -> None:
+    """Each test of a file draws from its generator what it would draw alone, in any order."""
+    module = getattr(request.node, "module", None)
+    for name in ("RNG", "RANDOM"):
+        generator = getattr(module, name, None)
+        if generator is not None:
+            bits = generator.bit_generator
+            bits.state = _STARTS.setdefault(f"{request.node.fspath}:{name}", bits.state)
+
+
+_STARTS: dict[str, dict[str, Any]] = {}
+
+
 @pytest.fixture(autouse=True, scope="module")
 def programs() -> Iterator[None]:
     """Frees the compiled programs of a file; those of all files are more than a process may map."""

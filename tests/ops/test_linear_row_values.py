@@ -335,14 +335,14 @@ def test_rank_counts_as_top_k_does():
         (
             np.zeros((2, 2), np.int32),
             ValueError,
-            "classes must have the shape (3,), or (3, 'K') with K classes of each row, got (2, 2).",
+            "classes must have the shape (3,), or (3, K) with K classes of each row, got (2, 2).",
         ),
         (
             np.zeros(3, np.float32),
             TypeError,
             (
-                "classes must be integers of shape (3,), got float32[3]. For class probabilities "
-                "use softmax_cross_entropy."
+                "classes must be integers of the shape (3,) or (3, K), got float32[3]. The likeliest "
+                "classes of a distribution are those of jax.lax.top_k."
             ),
         ),
     ],
