@@ -341,8 +341,8 @@ def test_rank_counts_as_top_k_does():
             np.zeros(3, np.float32),
             TypeError,
             (
-                "classes must be integers of the shape (3,) or (3, K), got float32[3]. The likeliest "
-                "classes of a distribution are those of jax.lax.top_k."
+                "classes must be integers of the shape (3,) or (3, K), got float32[3]. The "
+                "likeliest classes of a distribution are those of jax.lax.top_k."
             ),
         ),
     ],
