@@ -11,8 +11,8 @@ JVP, VJP   L̇ = Σ g∘ẋ + Σ g'∘ẋ';  x̄ = g L̄,  x̄' = g' L̄
 Saved      g, g' where they are asked for
 Accuracy   Both sums of φ have no negative term, so that nothing cancels. Where p and p' are nearly
            the same, d is taken from x' - x: of ℓ' - ℓ, the difference of large numbers, it would be
-           noise. x' - x and m' - m keep what their rounding loses: one sure class is as far
-           from the others as they are large.
+           noise. Every difference on the way keeps what its rounding loses: one sure class is
+           as far from the others as they are large, and φ doubles an error of d.
 Edges      A class that both rule out has no part. One that p' alone rules out adds p to KL (with
            the rest that is the formula), one that p alone rules out makes it +inf; JS is bounded.
            NaN or +inf in the logits, or a row of -inf: NaN in its row.
@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff import custom_rules, differentiates_as
 from jaxsoftmax.autodiff.select import select
@@ -61,6 +62,7 @@ class _Two(NamedTuple):
     p: Array
     p_other: Array
     d: Array  # ℓ' - ℓ, 0 where both are -inf
+    lost: Array  # what rounding took from d
 
     @classmethod
     def of(cls, x: Array, x_other: Array, classes: Classes) -> _Two:
@@ -71,7 +73,7 @@ class _Two(NamedTuple):
         kept = Kept(x, row.max, one / row.total)
         kept_other = Kept(x_other, other.max, one / other.total)
         e, e_other = exponentials(x, row.max), exponentials(x_other, other.max)
-        delta = _from_the_largest(x_other, x, other.max, row.max)
+        delta, lost = _from_the_largest(x_other, x, other.max, row.max)
         largest, largest_other = largest_exponential(row.max), largest_exponential(other.max)
         change = select(
             jnp.abs(delta) < 1,
@@ -82,9 +84,11 @@ class _Two(NamedTuple):
         total = row.total / largest
         near = changed < total / 2
         from_change = jnp.log1p(zero_where(~near, by) / total)
-        d = delta - select(near, from_change, other.excess - row.excess)
-        d = zero_where(_in_neither(x_other, x), d)
-        return cls(kept, kept_other, e / row.total, e_other / other.total, d)
+        d, lost_of_d = _exact_difference(
+            delta, select(near, from_change, other.excess - row.excess)
+        )
+        d, lost = (zero_where(_in_neither(x_other, x), v) for v in (d, lost + lost_of_d))
+        return cls(kept, kept_other, e / row.total, e_other / other.total, d, lost)
 
 
 def _in_neither(x_other: Array, x: Array) -> Array:
@@ -98,12 +102,14 @@ def _difference(x_other: Array, x: Array) -> Array:
     return zero_where(neither, x_other) - zero_where(neither, x)
 
 
-def _from_the_largest(x_other: Array, x: Array, m_other: Array, m: Array) -> Array:
-    """δ = (x' - m') - (x - m): d but for the change of log Σ exp(x - m)."""
+def _from_the_largest(x_other: Array, x: Array, m_other: Array, m: Array) -> tuple[Array, Array]:
+    """δ = (x' - m') - (x - m), d but for the change of log Σ exp(x - m), and what it lost."""
     far, lost = _exact_difference(x_other, x)
     shift, lost_of_shift = _exact_difference(m_other, m)
-    delta = (far - shift) + lax.stop_gradient(lost - lost_of_shift)
-    return zero_where(_in_neither(x_other, x), delta)
+    delta, lost_of_delta = _exact_difference(far, shift)
+    delta, lost = _exact_difference(delta, lost_of_shift - (lost + lost_of_delta))
+    neither = _in_neither(x_other, x)
+    return zero_where(neither, delta), zero_where(neither, lost)
 
 
 def _excess(kept: Kept, classes: Classes) -> Array:
@@ -119,7 +125,7 @@ def _exact_difference(x_other: Array, x: Array) -> tuple[Array, Array]:
     rounded = a - b
     part = rounded - a
     lost = (a - (rounded - part)) - (b + part)
-    return _difference(x_other, x), zero_where(~jnp.isfinite(lost), lost)
+    return _difference(x_other, x), lax.stop_gradient(zero_where(~jnp.isfinite(lost), lost))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -130,10 +136,11 @@ def _exact_difference(x_other: Array, x: Array) -> tuple[Array, Array]:
 def _value(two: _Two, beta: float | None) -> Array:
     p, p_other, d = two.p, two.p_other, two.d
     if beta is None:
-        return _sum(_terms(p_other, p, d))
+        return _sum(_terms(p_other, p, d, two.lost))
     a, a_other = _to_mixture(d, beta)
     mixture = beta * p_other + (1 - beta) * p
-    return _sum(beta * _terms(p_other, mixture, a_other) + (1 - beta) * _terms(p, mixture, a))
+    of_p, of_other = _terms(p, mixture, a), _terms(p_other, mixture, a_other)
+    return _sum(beta * of_other + (1 - beta) * of_p)
 
 
 def _sum(x: Array) -> Array:
@@ -141,12 +148,18 @@ def _sum(x: Array) -> Array:
     return jnp.sum(x, 1, keepdims=True)
 
 
-def _terms(p: Array, q: Array, d: Array) -> Array:
-    """p φ(d) for q = p e⁻ᵈ."""
-    near = jnp.abs(d) < 2
-    series = p * _phi(zero_where(~near, d))
+def _terms(p: Array, q: Array, d: Array, lost: ArrayLike = 0.0) -> Array:
+    """p φ(d + lost) for q = p e⁻ᵈ."""
+    near, far = (d > -2) & (d < 1), ~(d > _FALLEN)
+    power = jnp.exp(-zero_where(near | far, d))
+    phi = select(near, _phi(zero_where(~near, d)), (d - 1) + zero_where(far, power))
+    phi = phi + lost * zero_where(jnp.isinf(d), d - phi)  # φ' = d - φ
     # A class with p = 0 adds q, whatever d is.
-    return select(near, series, zero_where(p == 0, p * (d - 1)) + q)
+    return zero_where(p == 0, p * phi) + zero_where(~far, q)
+
+
+# Below it p e⁻ᵈ is better known as q.
+_FALLEN = -8.0
 
 
 def _phi(d: Array) -> Array:
@@ -191,7 +204,9 @@ def _accurate(two: _Two, beta: float | None, classes: Classes) -> tuple[Array, A
     p, p_other, d = two.p, two.p_other, two.d
     if beta is None:
         near = jnp.abs(d) < 1
-        g = select(near, p_other * jnp.expm1(-zero_where(~near, d)), p - p_other)
+        d_near = zero_where(~near, d)
+        change = _phi(d_near) - d_near  # e⁻ᵈ - 1; expm1 of JAX 0.10 is off by 5 ULP
+        g = select(near, p_other * (change - two.lost * (change + 1)), p - p_other)
         return g, _centred(p_other, d, classes)
     a, a_other = _to_mixture(d, beta)
     return (1 - beta) * _centred(p, a, classes), beta * _centred(p_other, a_other, classes)
@@ -211,7 +226,8 @@ def _textbook(value: Any, x: Array, x_other: Array, *, classes: Classes, beta: f
     excess, excess_other = (
         _excess(k._replace(max=xla.stored(k.max)), classes) for k in (kept, kept_other)
     )
-    d = _from_the_largest(x_other, x, kept_other.max, kept.max) - (excess_other - excess)
+    delta, _ = _from_the_largest(x_other, x, kept_other.max, kept.max)
+    d = delta - (excess_other - excess)
     d = zero_where((p == 0) | (p_other == 0), d)
     if beta is None:
         return loss, p - p_other, _centred(p_other, d, classes), of, of_other
