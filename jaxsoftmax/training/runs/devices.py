@@ -21,6 +21,7 @@ from jaxsoftmax.training.config.keys import MeshConfig
 from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.solvers.problem import CLASSES, ROWS
 
+
 class Devices(NamedTuple):
     """The layout of a run.
 

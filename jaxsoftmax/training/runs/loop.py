@@ -239,7 +239,9 @@ def _settings(job: Job, stage: int) -> Settings:
 def _problem(job: Job, records: tuple[Record, ...]) -> Problem:
     """The last problem: all rows with the chosen penalty, or the training rows with a given one."""
     if job.path:
-        return programs.weighed(job.rows, job.rows.weights, jnp.float32(plan.best(job.path, records).l2))
+        return programs.weighed(
+            job.rows, job.rows.weights, jnp.float32(plan.best(job.path, records).l2)
+        )
     return programs.weighed(job.rows, job.train, jnp.float32(job.config.model.l2))
 
 
@@ -283,7 +285,9 @@ def _record(
         last = plan.best(job.path, records)
         validation = last.validation_loss, last.validation_accuracy
     else:
-        validation = programs.scores(solver.params, programs.weighed(job.rows, job.validation, zero))
+        validation = programs.scores(
+            solver.params, programs.weighed(job.rows, job.validation, zero)
+        )
     return Record(
         stage,
         epoch,
