@@ -1,13 +1,16 @@
 """``train --resume``: what a user of an interrupted run types and reads."""
 
+import errno
 import hashlib
 import os
 import re
+import resource
 import signal
 
 import jax
 import pytest
 
+from jaxsoftmax.cli import memory
 from jaxsoftmax.training import trainer
 from jaxsoftmax.training.runs import checkpoints, loop
 from tests.commands import command
@@ -156,7 +159,14 @@ def test_a_loss_that_is_not_finite_leaves_the_last_good_state(config, tmp_path, 
 
 @pytest.mark.parametrize(
     "error",
-    [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: …"), RuntimeError("INTERNAL: Out of memory")],
+    [
+        MemoryError(),
+        RuntimeError("RESOURCE_EXHAUSTED: …"),
+        RuntimeError("INTERNAL: Out of memory"),
+        RuntimeError("can't start new thread"),
+        ImportError("libx.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
 )
 def test_the_end_of_memory_is_a_sentence(error, config, monkeypatch, tmp_path, capsys):
     def advance(*_):
@@ -166,6 +176,30 @@ def test_the_end_of_memory_is_a_sentence(error, config, monkeypatch, tmp_path, c
     assert command("train", config, "--out", tmp_path / "run") == 1
     assert capsys.readouterr().err.startswith("there is not enough memory; what was saved is as ")
     assert checkpoints.numbers(tmp_path / "run") == [0]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), ImportError("no module named x")], ids=repr)
+def test_other_errors_are_not_the_end_of_memory(error, config, monkeypatch, tmp_path):
+    def advance(*_):
+        raise error
+
+    monkeypatch.setattr(trainer.loop, "advance", advance)
+    with pytest.raises(type(error)):
+        command("train", config, "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize(("limit", "few"), [(3 << 30, True), (resource.RLIM_INFINITY, False)])
+def test_an_error_that_was_not_set_is_the_end_of_few_addresses(limit, few, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    assert memory.ended(SystemError("error return without exception set")) == few
+
+
+@pytest.mark.parametrize("limit", [3 << 30, 5 << 30, resource.RLIM_INFINITY])
+def test_few_addresses_are_told_before_the_compiler_finds_out(limit, monkeypatch, capsys):
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (limit, limit))
+    command("config", "check", "nowhere.toml")
+    told = "this process may have 3.2 GB of addresses (ulimit -v)" in capsys.readouterr().err
+    assert told == (limit == 3 << 30)
 
 
 @pytest.mark.once

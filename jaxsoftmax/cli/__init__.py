@@ -12,11 +12,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import cyclopts
 
 from jaxsoftmax.training.errors import TrainerError
+
+from . import memory
 
 app = cyclopts.App(
     name="jaxsoftmax",
@@ -52,6 +53,7 @@ app.command(data_app)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs one command and exits with its code."""
+    memory.warn()
     if arguments is None:
         _keep_compiled_programs()
     try:
@@ -62,24 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except TrainerError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    except OSError as error:  # a full disk, a read-only folder
-        print(f"{error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(1)
-    except MemoryError:
-        _no_memory()
-    except RuntimeError as error:  # as XLA says it
-        if not any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "Out of memory")):
+    except (MemoryError, RuntimeError, ImportError, SystemError, OSError) as error:
+        if memory.ended(error):
+            print(memory.sentence(), file=sys.stderr)
+        elif isinstance(error, OSError):  # a full disk, a read-only folder
+            print(f"{error.filename or 'file system'}: {error.strerror or error}", file=sys.stderr)
+        else:
             raise
-        _no_memory()
-
-
-def _no_memory() -> NoReturn:
-    print(
-        "there is not enough memory; what was saved is as it was. Fewer rows a step "
-        "(solver.batch_size), features on disk ([data] memory) or more devices ([mesh]) need less",
-        file=sys.stderr,
-    )
-    sys.exit(1)
+        sys.exit(1)
 
 
 def _keep_compiled_programs() -> None:

@@ -40,7 +40,7 @@ KINDS = (
     Kind("calls", "every system call of a save fails, each error", disk.calls, 5, 1),
     Kind("full", "disk full at a random byte of a run", disk.full, 50, 3),
     Kind("memory", "memory ends while saving or reading", limits.saving, 200, 10),
-    Kind("limited", "a trainer with 50 to 150 % of its memory", limits.training, 12, 0),
+    Kind("limited", "a trainer with 30 to 150 % of its memory", limits.training, 12, 0),
     Kind("larger", "10 GB of features, 1 GB of memory", limits.larger, 10_000, 0),
     Kind("together", "a second trainer in the folder", processes.together, 1, 1),
     Kind("second", "runs that begin in the same second", versions.same_second, 50, 5),

@@ -86,19 +86,23 @@ def _alone(kind: str, limit: int, *arguments: object) -> tuple[int, str, int]:
 
 
 def training(scene: Scene, budget: int) -> Tally:
-    """A trainer that may have 50 to 150 % of the memory it needs, on the way from a checkpoint."""
+    """A trainer that may have 30 to 150 % of the memory it needs, on the way from a checkpoint.
+
+    XLA's compiler ends the process where it gets none; that this may be was then told before.
+    """
     tally, numbers = Tally(), random.Random(9)
     unlimited = 1 << 50
     code, errors, need = _alone("RLIMIT_AS", unlimited, "--resume", scene.saved([5]))
     assert code == 0, errors
     for _ in range(budget):
         folder = scene.saved([5])
-        share = numbers.uniform(0.5, 1.5)
+        share = numbers.uniform(0.3, 1.5)
         code, errors, _ = _alone("RLIMIT_AS", int(share * need), "--resume", folder)
         if code == 0:
             tally.note(not checkpoints.numbers(folder), f"{share:.2f}: finished, not cleared")
             continue
-        told = errors.strip() != ""  # by the trainer, or by what has ended it
+        told = "not enough memory" in errors or "without a word" in errors
+        told &= "jaxsoftmax/training/" not in errors  # a traceback
         whole = digest(scene.to_the_end(folder)) == scene.digest
         tally.note(told and whole, f"{share:.2f}: exit code {code}: {errors[-300:]}")
     return tally
