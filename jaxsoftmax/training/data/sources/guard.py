@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,7 @@ def sentences(path: Path) -> Iterator[None]:
         NotImplementedError,
         RecursionError,
         SyntaxError,  # of a header that is a Python literal
+        tokenize.TokenError,  # of one that NumPy takes for that of an older Python
         TypeError,
         RuntimeError,  # an encrypted member of an archive
         struct.error,
