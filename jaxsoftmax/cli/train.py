@@ -53,11 +53,11 @@ def train(
 
     processes.join(settings.distributed.mode)  # before anything makes an array
 
-    from jaxsoftmax.training import data, trainer
+    from jaxsoftmax.training import trainer
     from jaxsoftmax.training.report import progress
     from jaxsoftmax.training.report.describe import describe
     from jaxsoftmax.training.report.scores import Scores
-    from jaxsoftmax.training.runs import checkpoints, folder, signals
+    from jaxsoftmax.training.runs import checkpoints, folder, sharing, signals
     from jaxsoftmax.training.runs import resume as going_on
 
     keeps = processes.first()
@@ -75,7 +75,7 @@ def train(
             processes.check_same(f"{resume}", checkpoint.path.name)
             allowed = [name for text in allow_change or () for name in text.split(",")]
             going_on.check_names(allowed, settings)
-        dataset = data.prepare(settings)
+        dataset = sharing.prepare(settings, tell)
         if checkpoint is not None:
             going_on.check(checkpoint, settings, dataset, allowed)
         else:
@@ -83,7 +83,6 @@ def train(
             claim = held.enter_context(
                 folder.claim(out, name, overwrite=overwrite) if keeps else folder.scratch()
             )
-        processes.check_same(f"{dataset.origin}", dataset.fingerprint)
         console.print(describe(dataset))
         console.print(progress.solver_line(settings))
         if checkpoint is not None:
@@ -96,6 +95,7 @@ def train(
                 settings, dataset, claim.folder, on_record, checkpoint=checkpoint, asked=asked
             )
         target = claim.publish()
+        processes.wait()  # the data of all go with the first
     scores = Scores.model_validate_json((target / folder.SCORES).read_bytes())
     console.print(progress.conclude(settings, summary, scores, target))
 

@@ -14,7 +14,8 @@ import pytest
 from jaxsoftmax.training import data
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.errors import InputError
-from jaxsoftmax.training.runs import checkpoints, loop, processes, resume
+from jaxsoftmax.training.runs import checkpoints, loop, processes, resume, sharing
+from jaxsoftmax.training.sparse import SparseRows
 
 pytestmark = pytest.mark.default_modes  # optax promotes types inside its rules
 
@@ -82,11 +83,9 @@ import sys
 from pathlib import Path
 import numpy as np
 from jaxsoftmax.training.config import load_config
-from jaxsoftmax.training.runs import job, processes
+from jaxsoftmax.training.runs import job, processes, sharing
 
 processes.join("on")
-
-from jaxsoftmax.training import data
 
 class Watched:
     def __init__(self, array):
@@ -101,7 +100,10 @@ class Watched:
         return found
 
 config = load_config(Path(sys.argv[1]))
-dataset = data.prepare(config)
+parse = sharing.data.prepare
+parsed = []
+sharing.data.prepare = lambda config: parsed.append(config) or parse(config)
+dataset = sharing.prepare(config, print)
 assert isinstance(dataset.features, np.memmap)
 watched = Watched(dataset.features)
 made = job.prepare(config, dataset._replace(features=watched))
@@ -110,12 +112,13 @@ there = [np.asarray(shard.data) for shard in features.addressable_shards]
 spans = [range(features.shape[0])[shard.index[0]] for shard in features.addressable_shards]
 right = all((dataset.features[s.start : s.stop] == part).all() for s, part in zip(spans, there))
 lines = Path("/proc/self/smaps").read_text().splitlines()
-place = next(i for i, line in enumerate(lines) if line.endswith(".f32"))
+place = next(i for i, line in enumerate(lines) if ".f32" in line)
 size, resident = (
     int(next(line for line in lines[place:] if line.startswith(name)).split()[1])
     for name in ("Size:", "Rss:")
 )
 print(min(watched.read), max(watched.read) + 1, len(watched.read), features.shape[0], right)
+print(len(parsed), dataset.fingerprint)
 print(resident / size)
 """
 
@@ -132,12 +135,81 @@ def test_each_of_two_processes_reads_its_own_rows_of_the_features(tmp_path):
         told = [process.communicate(timeout=120) for process in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), told
     # 2,560 rows, 2,048 of which train and validate, on two devices of two processes
-    assert [out.split()[:-1] for out, _ in told] == [
-        ["0", "1024", "1024", "2048", "True"],
-        ["1024", "2048", "1024", "2048", "True"],
+    words = [out.split()[-8:] for out, _ in told]
+    assert [found[:-2] for found in words] == [
+        ["0", "1024", "1024", "2048", "True", "1"],  # the first has read the source
+        ["1024", "2048", "1024", "2048", "True", "0"],  # and the second what came of it
     ]
-    shares = [float(out.split()[-1]) for out, _ in told]
+    assert words[0][-2] == words[1][-2]  # fingerprints
+    shares = [float(found[-1]) for found in words]
     assert shares == pytest.approx([0.4, 0.4], abs=0.05)  # 1,024 of 2,560
+
+
+# The first process reads for ever, and the second waits for it.
+WAITING = """
+import sys, time
+from pathlib import Path
+from jaxsoftmax.training.config import load_config
+from jaxsoftmax.training.runs import processes, sharing
+
+def parse(config):
+    print("parsing", flush=True)
+    time.sleep(1000)
+
+sharing.data.prepare = parse
+processes.join("on")
+sharing.prepare(load_config(Path(sys.argv[1])), print)
+"""
+
+
+@pytest.mark.once
+def test_who_waits_ends_with_the_one_that_is_killed_while_it_reads(tmp_path):
+    config = tmp_path / "c.json"
+    config.write_text(json.dumps(TREE | {"data": TREE["data"] | {"cache": str(tmp_path)}}))
+    port = free_port()
+    command = "-c", WAITING, config
+    with started(port, 0, *command) as first, started(port, 1, *command) as second:
+        while "parsing" not in first.stdout.readline():
+            assert first.poll() is None
+        first.kill()
+        told, _ = second.communicate(timeout=100)
+    assert second.returncode != 0
+    assert "parsing" not in told
+
+
+def test_who_waits_ends_where_the_first_could_not_read(tmp_path, monkeypatch):
+    folder = tmp_path / "data-x"
+    folder.mkdir()
+    monkeypatch.setattr(sharing.time, "sleep", lambda seconds: folder.rmdir())
+    with pytest.raises(InputError, match="the first process could not read the data, and says why"):
+        sharing._awaited(folder)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_what_is_shared_is_the_same(sparse, tmp_path, monkeypatch):
+    monkeypatch.setattr(data.cache, "too_large", lambda shape, config: True)
+    (tmp_path / "x.svm").write_text(
+        "".join(f"{i % 2} {i % 90 + 1}:1.5 {i % 7 + 91}:{i}\n" for i in range(400))
+    )
+    tree = TREE["data"] if not sparse else {"path": str(tmp_path / "x.svm")}
+    tree = TREE | {"data": tree | {"cache": str(tmp_path)}}
+    found = data.prepare(RunConfig.model_validate_json(json.dumps(tree)))
+    assert isinstance(found.features, SparseRows) == sparse
+    sharing.write(found, tmp_path)
+    again = sharing.read(tmp_path)
+    assert again._replace(features=0, labels=0, weights=0, rows=0) == found._replace(
+        features=0, labels=0, weights=0, rows=0
+    )
+    assert data.dataset.fingerprint(again) == found.fingerprint
+    assert (again.rows == found.rows).all()
+
+
+def test_without_a_folder_that_all_see_each_reads(monkeypatch):
+    told = []
+    monkeypatch.setattr(sharing, "_agreed_on", lambda folder: None)
+    found = sharing._read(RunConfig.model_validate_json(json.dumps(TREE)), told.append)
+    assert len(found.labels) == 150
+    assert "share no folder" in told[0]
 
 
 def losses(work, state):

@@ -1,6 +1,6 @@
 """Where the features lie: in memory, or in a file that is mapped into it.
 
-In a file above a size, and in each of several processes, so that one holds its own rows alone.
+In a file above a size, and of several processes, so that each holds its own rows alone.
 """
 
 from __future__ import annotations

@@ -70,6 +70,12 @@ def check_same(what: str, text: str) -> None:
             raise InputError(f"{what}: is not the same in all {jax.process_count()} processes")
 
 
+def wait() -> None:
+    """Until all processes are here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("jaxsoftmax")
+
+
 def _number(name: str) -> int | None:
     text = os.environ.get(name, "")
     return int(text) if text.isdigit() else None
