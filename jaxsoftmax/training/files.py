@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import InputError
+
+
+def read_file(path: Path, *, links: bool = True) -> bytes:
+    """A file's contents; of nothing that is no file, as one would wait for a pipe for ever.
+
+    Args:
+      path: of the file.
+      links: whether it may be a link to one.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "is a pipe or a device", str(path))
+        return file.read()
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -7,12 +7,11 @@ not read. Neither safetensors nor JSON would notice a flipped bit.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import InputError
-from .files import write_file
+from .files import read_file, write_file
 
 SUMS = "SHA256SUMS"
 
@@ -60,5 +59,4 @@ def sealed(folder: Path, name: str) -> bytes:
 
 def _read(path: Path) -> bytes:
     """A file's contents; a link is no file of this folder, and is not followed."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-        return file.read()
+    return read_file(path, links=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ CHANGES = (flip, flip, flip, flip, cut, zero, grow)
 def damaged(file: Path, other: Path, numbers: random.Random) -> Iterator[str]:
     """Does something to a file, says what, and puts it back."""
     content = file.read_bytes()
-    kind = numbers.choice([*CHANGES, "delete", "swap", "folder"])
+    kind = numbers.choice([*CHANGES, "delete", "swap", "folder", "pipe"])
     if callable(kind):
         file.write_bytes(kind(content, numbers))
     elif kind == "swap":
@@ -60,11 +61,14 @@ def damaged(file: Path, other: Path, numbers: random.Random) -> Iterator[str]:
         file.unlink()
         if kind == "folder":
             file.mkdir()
+        elif kind == "pipe":  # of which nobody writes the other end
+            os.mkfifo(file)
     try:
         yield f"{kind.__name__ if callable(kind) else kind} {file.name}"
     finally:
         if file.is_dir():
             file.rmdir()
+        file.unlink(missing_ok=True)
         file.write_bytes(content)
 
 

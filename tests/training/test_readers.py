@@ -1,6 +1,9 @@
 """Whatever the bytes, a reader gives a data set or a sentence, and nothing else."""
 
+import os
+
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given, settings
 
@@ -77,3 +80,12 @@ def test_any_table_of_text(folder, rows):
     path = folder / "any.csv"
     path.write_text("\n".join(",".join(row) for row in rows), encoding="utf-8")
     outcome(path, {})
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    pipe, features = tmp_path / "pipe", tmp_path / "x.npy"
+    os.mkfifo(pipe)
+    np.save(features, np.eye(24, dtype=np.float32))
+    for path, more in ((pipe, {"label": "y"}), (features, {"labels_path": str(pipe)})):
+        with pytest.raises(InputError, match=f"{pipe}: is a pipe or a device, and can be read onl"):
+            prepared(path, **more)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from jaxsoftmax.training import tensors
 from jaxsoftmax.training.data import Columns
 from jaxsoftmax.training.errors import InputError
-from jaxsoftmax.training.files import write_file
+from jaxsoftmax.training.files import read_file, write_file
 from jaxsoftmax.training.schema import Section
 from jaxsoftmax.training.solvers import Params
 
@@ -87,7 +87,7 @@ def versions() -> dict[str, str]:
 
 def _read_card(path: Path) -> ModelCard:
     try:
-        return ModelCard.model_validate_json(path.read_bytes())
+        return ModelCard.model_validate_json(read_file(path))
     except FileNotFoundError:
         raise InputError(
             f"{path}: there is no such file; the folder holds no finished run"
@@ -102,7 +102,7 @@ def _read_card(path: Path) -> ModelCard:
 
 def _read_arrays(path: Path, card: ModelCard) -> dict[str, np.ndarray]:
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except OSError as error:

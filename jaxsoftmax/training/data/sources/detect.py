@@ -98,6 +98,7 @@ def format_of(path: Path) -> str:
         raise InputError(
             f"{path}: is a folder, and none that Hugging Face datasets saved; name the files in it"
         )
+    _check_file(path)
     with sentences(path), path.open("rb") as file:
         head = file.read(32)
     if not head:
@@ -109,6 +110,12 @@ def format_of(path: Path) -> str:
         return _zip_format(path)
     known = next((name for magic, name in MAGIC if head.startswith(magic)), None)
     return known or _format_named(path)
+
+
+def _check_file(path: Path) -> None:
+    """Refuses pipes and devices: a source is read several times, and a pipe can be read once."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: is a pipe or a device, and can be read only once; save it first")
 
 
 def _format_named(path: Path) -> str:
@@ -135,6 +142,8 @@ def _open(path: Path, data: DataConfig) -> Source:
             f'{path}: is a file of format {found}, not {wanted}; write source = "auto"'
         )
     labels = [Path(data.labels_path)] if data.labels_path is not None else []
+    for other in labels:
+        _check_file(other)
     return steady(READERS[wanted](path, data), [path, *labels])
 
 
