@@ -134,7 +134,8 @@ def evaluate_file(
     Raises:
       InputError: The file lacks a column, or has labels that the model does not know.
     """
-    model, config, summary = load(folder), config_of(folder), read_summary(folder)
+    summary = read_summary(folder)  # first: it vouches for what the others read
+    model, config = load(folder), config_of(folder)
     data = DataConfig.model_validate(
         {"path": str(path), "label": summary.label, "array": config.data.array}
     )
