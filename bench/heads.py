@@ -3,11 +3,12 @@
     python -m bench.heads            1024×512×16000 in four blocks; printed
     python -m bench.heads --small    64×32×2000, to see that it runs
 
-A clipped policy loss with an entropy bonus, also by a scan of checkpointed chunks; and KL from a
-teacher with the cross-entropy to labels. Value and gradient in features and kernel. Products
-of features and kernel and scratch memory are what the compiler says, times are medians of rounds in
-turns, as a share of the mean cross-entropy's with a 95 % interval. The last line is the error of a
-bfloat16 kernel's gradient, summed over 1024 chunks, from that in float32.
+A clipped policy loss with an entropy bonus, also by a scan of checkpointed chunks; KL from a
+teacher with the cross-entropy to labels; and what else heads are asked for. Value and gradient in
+features and kernel. Products of features and kernel and scratch memory are what the compiler says,
+times are medians of rounds in turns, as a share of the mean cross-entropy's with a 95 % interval.
+The last line is the error of a bfloat16 kernel's gradient, summed over 1024 chunks, from that in
+float32.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxsoftmax import (
+    linear_log_softmax,
     linear_softmax_cross_entropy,
+    linear_softmax_js_divergence,
     linear_softmax_kl_divergence,
     linear_softmax_row_loss,
     linear_softmax_stats,
+    linear_top_k,
 )
 from jaxsoftmax.testing.cost.timing import in_turns, ratio
 
@@ -92,13 +96,47 @@ def distilled_in_two(f: Any, w: Any, given: Given, size: int) -> Any:
     return divergence + 0.5 * cross_entropy(f, w, given, size)
 
 
+def log_probabilities(f: Any, w: Any, given: Given, size: int) -> Any:
+    log_p = linear_log_softmax(f, w, given.labels, block_size=size)
+    return -jnp.mean(given.advantage * log_p)
+
+
+def several_labels(f: Any, w: Any, given: Given, size: int) -> Any:
+    """The likeliest classes that a teacher has saved."""
+    labels = (given.labels[:, None] + jnp.arange(8, dtype=given.labels.dtype)) % w.shape[1]
+    shares = jnp.full(labels.shape, 1 / 8, f.dtype)
+    return linear_softmax_cross_entropy(f, w, labels, label_weights=shares, block_size=size)
+
+
+def on_policy(f: Any, w: Any, given: Given, size: int) -> Any:
+    """From the teacher of `distilled`, the other way round."""
+    del given
+    return linear_softmax_kl_divergence(f, w, f[::-1], w[:, ::-1], reverse=True, block_size=size)
+
+
+def between(f: Any, w: Any, given: Given, size: int) -> Any:
+    del given
+    return linear_softmax_js_divergence(f, w, f[::-1], w[:, ::-1], block_size=size)
+
+
+def likeliest(f: Any, w: Any, given: Given, size: int) -> Any:
+    """Eight classes of each row, and the gradient of their log-probabilities."""
+    del given
+    return jnp.mean(linear_top_k(f, w, 8, block_size=size)[0])
+
+
 FORMS = {
     "mean cross-entropy": cross_entropy,
     "linear_softmax_stats": through_stats,
     "linear_softmax_row_loss": row_loss,
     "scan of jax.checkpoint": checkpointed,
+    "linear_log_softmax": log_probabilities,
+    "eight labels a row": several_labels,
+    "linear_top_k": likeliest,
     "KL with labels": distilled,
     "KL and cross-entropy": distilled_in_two,
+    "reverse KL": on_policy,
+    "JS divergence": between,
 }
 
 

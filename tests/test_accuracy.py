@@ -17,6 +17,7 @@ from jaxsoftmax.ops.row import cpu, xla
 from jaxsoftmax.ops.row.exponentials import largest_exponential, shift
 from jaxsoftmax.ops.softmax import jacobian_product
 from jaxsoftmax.testing.operations import OF_HEADS
+from jaxsoftmax.testing.operations.heads import ENTROPY, LOG_PROB
 from jaxsoftmax.testing.operations.log_softmax import LOG_SOFTMAX
 from jaxsoftmax.testing.operations.losses import LABELS
 from jaxsoftmax.testing.operations.record import Operation
@@ -93,6 +94,14 @@ def test_accuracy_is_as_promised(op: Operation, dtype: str, classes: int) -> Non
 @pytest.mark.parametrize("op", OF_HEADS, ids=lambda op: op.name)
 def test_accuracy_of_what_heads_tell_is_as_promised(op: Operation) -> None:
     assert misses(op, "float32", CLASSES[0]) == []
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("mode")
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != "float32"])
+@pytest.mark.parametrize("op", [LOG_PROB, ENTROPY], ids=lambda op: op.name)
+def test_accuracy_of_log_probability_and_entropy_is_as_promised(op: Operation, dtype: str) -> None:
+    assert misses(op, dtype, CLASSES[0]) == []
 
 
 @pytest.mark.usefixtures("forms")

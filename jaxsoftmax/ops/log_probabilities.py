@@ -80,24 +80,39 @@ def row_values(
     """
     x = xla.stored(x)
     row = classes.statistics(x, classes.max(x))
-    kept = Kept(x, row.max, jnp.ones_like(row.total) / row.total)
-    values, distance = RowValues(), None
-    if "logsumexp" in ask:
-        values = values._replace(logsumexp=classes.first(row.max + row.excess))
+    own = at_picks = distance = None
     if "log_prob" in ask:
         own = classes.own(picks, x)
-        log_p = (pick(x, own, 1) - row.max) - row.excess
-        log_p = zero_where(~exists(own, x, 1), log_p)
-        values = values._replace(log_prob=log_p + classes.first(_nan_of_none(x, picks, classes)))
+        at_picks = pick(x, own, 1)
     if "entropy" in ask:
-        e, nothing = exponentials(x, row.max), jnp.zeros_like(row.max)
-        ask_of_rows = classes.may_ask(x)
-        far = rows.cross_entropy(e, x, row.max, nothing, classes.axis, ask=ask_of_rows)
+        far = total_distance(x, row.max, classes.axis, ask=classes.may_ask(x))
         distance = classes.whole(far)[0] / row.total
-        values = values._replace(entropy=classes.first(row.excess + distance))
+    known = Known(*row, distance)
+    values = values_of(known, at_picks, ask)
+    smooth = {name: classes.first(v) for name, v in values._asdict().items() if v is not None}
+    values = RowValues(**smooth | {"log_prob": values.log_prob})
+    if own is not None:
+        log_p = zero_where(~exists(own, x, 1), values.log_prob)
+        nothing = nan_of_none(picks, classes.number(x), x.dtype)
+        values = values._replace(log_prob=log_p + classes.first(nothing))
     if "rest" in ask:
+        kept = Kept(x, row.max, jnp.ones_like(row.total) / row.total)
         values = values._replace(rest=classes.first(_log_rest(kept, row, picks, classes)))
-    return values, Known(*row, distance)
+    return values, known
+
+
+def total_distance(x: Array, m: Array, axis: int, *, ask: bool) -> Array:
+    """Σ exp(x - M) (m - x) of the logits that are here."""
+    return rows.cross_entropy(exponentials(x, m), x, m, jnp.zeros_like(m), axis, ask=ask)
+
+
+def values_of(known: Known, at_picks: Any, ask: tuple[Ask, ...]) -> RowValues:
+    """What is asked for but the rest, of what is known of rows and of their picked logits."""
+    return RowValues(
+        logsumexp=known.max + known.excess if "logsumexp" in ask else None,
+        log_prob=(at_picks - known.max) - known.excess if "log_prob" in ask else None,
+        entropy=known.excess + known.distance if "entropy" in ask else None,
+    )
 
 
 def _log_rest(kept: Kept, row: Row, picks: Array, classes: Classes) -> Array:
@@ -143,9 +158,9 @@ def _at_classes(own: Array, values: Array, like: Array) -> Array:
     return sums
 
 
-def _nan_of_none(x: Array, picks: Array, classes: Classes) -> Array:
-    """NaN where a pick is no class, else 0."""
-    return nan_where((picks < 0) | (picks >= classes.number(x)), x.dtype)
+def nan_of_none(picks: Array, number: Any, dtype: Any) -> Array:
+    """NaN where a pick is none of so many classes, else 0."""
+    return nan_where((picks < 0) | (picks >= number), dtype)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -181,7 +196,7 @@ def _jvp(
     if "logsumexp" in ask:
         values = values._replace(logsumexp=mean)
     if "log_prob" in ask:
-        known = jnp.ones((), p.dtype) + _nan_of_none(p, picks, classes)
+        known = jnp.ones((), p.dtype) + nan_of_none(picks, classes.number(p), p.dtype)
         own = classes.own(picks, p)
         log_p_dot = scaled(known, _along(p, own, x_dot, *of_main))
         values = values._replace(log_prob=log_p_dot)
@@ -199,18 +214,38 @@ def _vjp(saved: _Saved, bar: Any, *, classes: Classes, ask: tuple[Ask, ...]) -> 
     kept, picks, distance, *of_main = saved
     bars: RowValues = bar[0]
     p = probabilities(kept, classes)
-    terms = []
-    if "logsumexp" in ask:
-        terms.append(scaled(p, bars.logsumexp))
+    own = none = None
     if "log_prob" in ask:
-        known = jnp.ones((), p.dtype) + _nan_of_none(p, picks, classes)
-        v = scaled(known, bars.log_prob)
-        terms.append(_of_log_probs(p, classes.own(picks, p), v, *of_main))
-    if "entropy" in ask:
-        terms.append(-scaled(_of_entropy(p, distance, *kept, classes=classes), bars.entropy))
+        own, none = classes.own(picks, p), nan_of_none(picks, classes.number(p), p.dtype)
+    terms = pulled_back(p, kept, (own, none), (distance, *of_main), bars, classes)
     if "rest" in ask:
         terms.append(scaled(_of_rest(p, kept, picks, classes), bars.rest))
     return sum(terms[1:], terms[0]), None
+
+
+def pulled_back(
+    p: Array, kept: Kept, picked: Any, known: Any, bars: RowValues, classes: Classes
+) -> list[Array]:
+    """The terms of x̄ but that of the rest, of classes that may be some of a row's.
+
+    Args:
+      p: softmax(x), (N, C).
+      kept: x, m, 1 / S.
+      picked: the picks as numbers among these classes, and NaN where they are none of any, else 0.
+      known: d, the main class as a number among these, 1 - p of it.
+      bars: s̄, ℓ̄ and H̄, None where none is asked for.
+      classes: where these are.
+    """
+    (own, none), (distance, main, others) = picked, known
+    terms = []
+    if bars.logsumexp is not None:
+        terms.append(scaled(p, bars.logsumexp))
+    if bars.log_prob is not None:
+        v = scaled(jnp.ones((), p.dtype) + none, bars.log_prob)
+        terms.append(_of_log_probs(p, own, v, main, others))
+    if bars.entropy is not None:
+        terms.append(-scaled(_of_entropy(p, distance, *kept, classes=classes), bars.entropy))
+    return terms
 
 
 def _sum(x: Array, axis: int = 1) -> Array:

@@ -19,7 +19,7 @@ def answers(confusion):
         np.repeat(axis.ravel(), confusion.ravel()) for axis in np.indices(confusion.shape)
     )
     some = np.ones(len(labels))
-    return Answers(labels, predictions, some, some, some > 0, None)
+    return Answers(labels, predictions, some, some, 0 * labels, None)
 
 
 def test_cells_are_coloured_by_what_they_mean():

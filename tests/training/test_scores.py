@@ -40,6 +40,9 @@ def test_answers_are_those_of_all_rows_whatever_the_blocks(answers, block, monke
     assert np.array_equal(found.probabilities, probabilities)
     expected = reference.log_loss(labels, probabilities, labels=range(4))
     assert found.losses.mean() == pytest.approx(expected, rel=1e-12)
+    for k in (1, 2, 3):
+        expected = reference.top_k_accuracy_score(labels, probabilities, k=k, labels=range(4))
+        assert found.top_accuracy(k) == pytest.approx(expected, rel=1e-12)
     monkeypatch.setattr(metrics, "HELD", 300 * 4 - 1)
     unheld = metrics.judge(labels, iter(blocks))
     assert unheld.probabilities is None

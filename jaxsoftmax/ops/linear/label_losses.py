@@ -8,7 +8,7 @@ Loss       L = -Σ t∘ℓ + λ s²  of the target  w∘((1 - ε) t + ε / C);  
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,10 @@ from jaxsoftmax.ops.call.options import admissible
 from jaxsoftmax.ops.devices.classes import Classes, Here, Spread
 from jaxsoftmax.ops.distribution_loss import distribution_loss
 from jaxsoftmax.ops.label_loss import label_loss
-from jaxsoftmax.ops.log_probabilities import row_values
+from jaxsoftmax.ops.log_probabilities import Ask, RowValues, row_values
 from jaxsoftmax.ops.row.exponentials import SHORT, pick, static_size, zero_where_dropped
 
+from . import label_tiles, value_tiles
 from .problem import OfLogits, Rows, Shared, kept, mask_of
 from .stats import LossStats, joined, statistics
 
@@ -37,10 +38,9 @@ class CrossEntropy(OfLogits):
     stats: bool
     may_turn: bool = False  # whether logits may be laid out with the classes in front
 
-    @property
-    def can_tile(self) -> bool:
-        """Whether the loss can be had of some classes at a time."""
-        return self.integers and not self.stats
+    def of_tiles(self, rows: Rows) -> Any:
+        """Of one label a row, without the statistics."""
+        return label_tiles if self.integers and not self.stats else None
 
     @property
     def no_tangent(self) -> Any:
@@ -98,10 +98,13 @@ class CrossEntropy(OfLogits):
 class SparseCrossEntropy(CrossEntropy):
     """The same of several weighted labels a row."""
 
-    @property
-    def can_tile(self) -> bool:
-        """It cannot be had of some classes at a time."""
-        return False
+    ask: ClassVar[tuple[Ask, ...]] = ("log_prob",)
+    discrete: ClassVar[bool] = False
+
+    def of_tiles(self, rows: Rows) -> Any:
+        """Of the labels alone, where no class besides has a part in the loss."""
+        options = self.options
+        return None if self.stats or options.label_smoothing or options.z_loss else value_tiles
 
     def losses(
         self, x: Array, rows: Rows, mask: Any, keep: Any, class_weights: Any, classes: Classes
@@ -109,13 +112,8 @@ class SparseCrossEntropy(CrossEntropy):
         """(N, 1)."""
         options = self.options
         x = zero_where_dropped(x, keep)
-        values, _ = row_values(x, rows.labels, classes=classes, ask=("log_prob",))
-        t = rows.label_weights.astype(x.dtype)
-        if options.label_smoothing:
-            t = jnp.asarray(1 - options.label_smoothing, t.dtype) * t
-        if class_weights is not None:
-            t = t * _at_labels(class_weights.astype(t.dtype), rows.labels, classes)
-        losses = -jnp.sum(scaled(values.log_prob, t), 1, keepdims=True)
+        values, _ = row_values(x, rows.labels, classes=classes, ask=self.ask)
+        losses = self._of_labels(values, class_weights, rows, classes)
         if options.label_smoothing or options.z_loss:
             alpha = jnp.zeros((1, 1), x.dtype)
             if options.label_smoothing:
@@ -126,6 +124,21 @@ class SparseCrossEntropy(CrossEntropy):
             z_loss = options.z_loss
             losses = losses + distribution_loss(x, alpha, keep, classes=classes, z_loss=z_loss)
         return zero_where_dropped(losses, keep)
+
+    def made_of(self, values: RowValues, shared: Shared, rows: Rows, classes: Classes) -> Array:
+        """The losses (N,), of the log-probabilities of the labels."""
+        losses = self._of_labels(values, shared.class_weights, rows, classes)
+        return zero_where_dropped(losses, kept(rows))[:, 0]
+
+    def _of_labels(
+        self, values: RowValues, class_weights: Any, rows: Rows, classes: Classes
+    ) -> Array:
+        t = rows.label_weights.astype(values.log_prob.dtype)
+        if self.options.label_smoothing:
+            t = jnp.asarray(1 - self.options.label_smoothing, t.dtype) * t
+        if class_weights is not None:
+            t = t * _at_labels(class_weights.astype(t.dtype), rows.labels, classes)
+        return -jnp.sum(scaled(values.log_prob, t), 1, keepdims=True)
 
 
 def _at_labels(class_weights: Array, labels: Array, classes: Classes) -> Array:

@@ -8,7 +8,7 @@ Work       four matrix products with derivatives, of which the second is the log
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, ClassVar, Literal, NamedTuple, overload
 
 import jax.numpy as jnp
 from jax import Array
@@ -18,10 +18,11 @@ from jaxsoftmax.autodiff import scaled
 from jaxsoftmax.ops.call import arguments, one_program
 from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Names
-from jaxsoftmax.ops.log_probabilities import Ask, row_values
+from jaxsoftmax.ops.log_probabilities import Ask, RowValues, row_values
 from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 
 from . import arguments as linear
+from . import value_tiles
 from .loss import linear_loss
 from .problem import OfLogits, Rows, Settings, Shared, Sizes, kept
 
@@ -109,7 +110,8 @@ def linear_log_softmax(
       axis_name: inside `jax.shard_map`, the mesh axis (or several, as a tuple) that spreads the
         classes: `kernel`, `bias` and `where` are then those of the device, `classes` are numbers of
         all. See `linear_softmax_cross_entropy`.
-      block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
+      block_size: rows in a block, or None to choose from the shapes and `memory_budget`; a block
+        then has some of the classes only, where they are very many and no rest is asked for.
       memory_budget: bytes that the logits of a block may take, or None for 64 MiB.
 
     Returns:
@@ -167,17 +169,32 @@ class LogProbabilities(OfLogits):
     """The log-probabilities of the labels of a block of logits, several a row."""
 
     rest: bool
+    discrete: ClassVar[bool] = False
+
+    @property
+    def ask(self) -> tuple[Ask, ...]:
+        """What they are made of."""
+        return ("log_prob", "rest") if self.rest else ("log_prob",)
+
+    def of_tiles(self, rows: Rows) -> Any:
+        """Without the rest, which is known when all picked classes are."""
+        del rows
+        return None if self.rest else value_tiles
 
     def __call__(
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
     ) -> tuple[Values, None]:
         """Those, or the shares of this device in them."""
+        x = zero_where_dropped(self.of_block(logits[0], shared, rows), kept(rows))
+        values, _ = row_values(x, rows.labels, classes=classes, ask=self.ask)
+        return self.made_of(values, shared, rows, classes), None
+
+    def made_of(self, values: RowValues, shared: Shared, rows: Rows, classes: Classes) -> Values:
+        """Those of rows that count."""
+        del shared, classes
         keep = kept(rows)
-        x = zero_where_dropped(self.of_block(logits[0], shared, rows), keep)
-        ask: tuple[Ask, ...] = ("log_prob", "rest") if self.rest else ("log_prob",)
-        values, _ = row_values(x, rows.labels, classes=classes, ask=ask)
         log_prob = zero_where_dropped(values.log_prob, keep)
         if rows.label_weights is not None:
             log_prob = scaled(log_prob, rows.label_weights.astype(log_prob.dtype))
         rest = zero_where_dropped(values.rest, keep)[:, 0] if self.rest else None
-        return Values(log_prob, rest), None
+        return Values(log_prob, rest)

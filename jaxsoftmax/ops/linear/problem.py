@@ -108,10 +108,10 @@ class OfLogits:
     options: Options
     temperature: float
 
-    @property
-    def can_tile(self) -> bool:
-        """Whether they can be had of some classes at a time."""
-        return False
+    def of_tiles(self, rows: Rows) -> Any:
+        """How they are had of some classes at a time (`tiles`), or None where they cannot be."""
+        del rows
+        return None
 
     @property
     def counts(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,17 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from jaxsoftmax.autodiff.select import select
-from jaxsoftmax.ops.call import one_program
+from jaxsoftmax.ops.call import arguments, one_program
 from jaxsoftmax.ops.call.options import Options
 from jaxsoftmax.ops.devices.classes import Classes, Names
+from jaxsoftmax.ops.log_probabilities import Ask, RowValues
 from jaxsoftmax.ops.row.exponentials import zero_where_dropped
 
 from . import arguments as linear
+from . import value_tiles
 from .loss import linear_loss
 from .problem import OfLogits, Reduction, Rows, Settings, Shared, Sizes, kept
-from .stats import Smooth, statistics
+from .stats import ASK, Smooth, smooth_of, statistics
 
 NAME = "linear_softmax_row_loss"
 Loss = Callable[[Smooth, Any], Array]
@@ -75,7 +77,8 @@ def linear_softmax_row_loss(
       ignore_index: rows with this label do not count. For integer labels.
       axis_name: inside `jax.shard_map`, the mesh axis (or several, as a tuple) that spreads the
         classes. See `linear_softmax_cross_entropy`.
-      block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
+      block_size: rows in a block, or None to choose from the shapes and `memory_budget`; a block
+        then has some of the classes only, where they are very many.
       memory_budget: bytes that the logits of a block may take, or None for 64 MiB.
 
     Returns:
@@ -158,6 +161,12 @@ class RowLoss(OfLogits):
 
     loss: Loss
     tree: Any  # of its arrays
+    ask: ClassVar[tuple[Ask, ...]] = ASK
+    discrete: ClassVar[bool] = False
+
+    def of_tiles(self, rows: Rows) -> Any:
+        """Of classes; of a distribution all are needed."""
+        return value_tiles if arguments.are_classes(rows.labels) else None
 
     def __call__(
         self, logits: tuple[Array, ...], shared: Shared, rows: Rows, classes: Classes
@@ -165,12 +174,21 @@ class RowLoss(OfLogits):
         """The losses (N,): of several devices the first has them."""
         x, keep = self.of_block(logits[0], shared, rows), kept(rows)
         shares, _ = statistics(x, rows.labels, None, keep, classes)
+        return self._of_stats(shares, rows, classes), None
+
+    def made_of(self, values: RowValues, shared: Shared, rows: Rows, classes: Classes) -> Array:
+        """The losses (N,), of what is known of the rows."""
+        del shared
+        smooth = smooth_of(values, None)
+        kept_ones = (zero_where_dropped(value, kept(rows))[:, 0] for value in smooth)
+        return self._of_stats(Smooth(*kept_ones), rows, classes)
+
+    def _of_stats(self, shares: Smooth, rows: Rows, classes: Classes) -> Array:
         whole = classes.whole(*(share[:, None] for share in shares))
         stats = Smooth(*(value[:, 0] for value in whole))
         given = self.tree.unflatten([_one_where_dropped(a, rows.keep) for a in rows.arrays])
-        losses = self.loss(stats, given)
-        losses = zero_where_dropped(losses.astype(x.dtype)[:, None], keep)
-        return classes.first(losses)[:, 0], None
+        losses = self.loss(stats, given).astype(stats.logsumexp.dtype)
+        return classes.first(zero_where_dropped(losses[:, None], kept(rows)))[:, 0]
 
 
 def _one_where_dropped(a: Array, keep: Array | None) -> Array:

@@ -58,7 +58,8 @@ def linear_softmax_stats(
       ignore_index: rows with this label are left out. For integer labels.
       axis_name: inside `jax.shard_map`, the mesh axis (or several, as a tuple) that spreads the
         classes. See `linear_softmax_cross_entropy`.
-      block_size: rows in a block, or None to choose from the shapes and `memory_budget`.
+      block_size: rows in a block, or None to choose from the shapes and `memory_budget`; a block
+        then has some of the classes only, where they are very many.
       memory_budget: bytes that the logits of a block may take, or None for 64 MiB.
 
     Returns:

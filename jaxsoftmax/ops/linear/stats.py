@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,11 @@ from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops.call import arguments
 from jaxsoftmax.ops.devices.classes import Classes
 from jaxsoftmax.ops.distribution_loss import distribution_loss
-from jaxsoftmax.ops.log_probabilities import Ask, row_values
+from jaxsoftmax.ops.log_probabilities import Ask, RowValues, row_values
 from jaxsoftmax.ops.row import xla
 from jaxsoftmax.ops.row.exponentials import pick, zero_where_dropped
 
+from . import value_tiles
 from .problem import OfLogits, Rows, Shared, kept
 
 
@@ -63,6 +64,32 @@ def joined(smooth: Smooth, discrete: Discrete) -> LossStats:
     return LossStats(**smooth._asdict(), **discrete._asdict())
 
 
+ASK: tuple[Ask, ...] = ("logsumexp", "entropy", "log_prob")
+
+
+def smooth_of(values: RowValues, weights: Array | None) -> Smooth:
+    """Those of a label, or of several with their weights, (N, 1)."""
+    log_prob = values.log_prob
+    if weights is not None:
+        log_prob = jnp.sum(scaled(log_prob, weights.astype(log_prob.dtype)), 1, keepdims=True)
+    return Smooth(values.logsumexp, log_prob, values.entropy)
+
+
+def _label_of(labels: Array, weights: Array | None) -> Array:
+    """The label, or that of the largest weight, (N, 1)."""
+    if weights is None:
+        return labels[:, None]
+    return pick(labels, jnp.argmax(weights, 1, keepdims=True), 1)
+
+
+def _before(x: Array, own: Array, x_y: Array) -> Array:
+    """How many of these classes come before one that has the logit `x_y`, (N, 1)."""
+    number = lax.broadcasted_iota(own.dtype, x.shape, 1)
+    # A logit that is not a number comes before any that is.
+    after = (x < x_y) | ((x == x_y) & (number > own)) | (number == own)
+    return jnp.sum(~after, 1, keepdims=True, dtype=jnp.int32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Statistics(OfLogits):
     """The statistics of a block of rows."""
@@ -91,6 +118,28 @@ class Statistics(OfLogits):
         smooth, discrete = statistics(x, rows.labels, rows.label_weights, kept(rows), classes)
         return smooth, discrete if self.discrete else None
 
+    ask: ClassVar[tuple[Ask, ...]] = ASK
+    before = staticmethod(_before)
+
+    def label(self, rows: Rows) -> Array:
+        """The class that is ranked, (N, 1)."""
+        return _label_of(rows.labels, rows.label_weights)
+
+    def of_tiles(self, rows: Rows) -> Any:
+        """Of classes; of a distribution all are needed."""
+        return value_tiles if arguments.are_classes(rows.labels) else None
+
+    def made_of(self, values: RowValues, shared: Shared, rows: Rows, classes: Classes) -> Smooth:
+        """The statistics that have derivatives."""
+        del shared, classes
+        smooth: Smooth = _dropped(smooth_of(values, rows.label_weights), kept(rows))
+        return smooth
+
+    def discrete_of(self, prediction: Array, rank: Array, rows: Rows) -> Discrete:
+        """And the others."""
+        discrete: Discrete = _dropped(Discrete(prediction, rank), kept(rows))
+        return discrete
+
 
 def statistics(
     x: Array, labels: Array, weights: Array | None, keep: Array | None, classes: Classes
@@ -105,28 +154,27 @@ def statistics(
       classes: where the classes are.
     """
     x = xla.stored(zero_where_dropped(x, keep))
-    ask: tuple[Ask, ...] = ("logsumexp", "entropy")
     if arguments.are_classes(labels):
         picks = labels[:, None] if weights is None else labels
-        values, row = row_values(x, picks, classes=classes, ask=(*ask, "log_prob"))
-        y, log_prob = picks, values.log_prob
-        if weights is not None:
-            log_prob = jnp.sum(scaled(log_prob, weights.astype(x.dtype)), 1, keepdims=True)
-            y = pick(picks, jnp.argmax(weights, 1, keepdims=True), 1)
+        values, row = row_values(x, picks, classes=classes, ask=ASK)
+        y, smooth = _label_of(labels, weights), smooth_of(values, weights)
     else:
         t = labels.astype(x.dtype)
-        values, row = row_values(x, None, classes=classes, ask=ask)
+        values, row = row_values(x, None, classes=classes, ask=ASK[:2])
         log_prob = -distribution_loss(x, t, keep, classes=classes, z_loss=0.0)
         t = lax.stop_gradient(t)
         y = classes.argmax(t, classes.max(t))
-    smooth = Smooth(values.logsumexp, log_prob, values.entropy)
+        smooth = Smooth(values.logsumexp, log_prob, values.entropy)
     x, m = lax.stop_gradient((x, row.max))
     prediction = classes.first(classes.argmax(x, m).astype(jnp.int32))
     discrete = Discrete(prediction, _rank(x, y, classes))
-    of_rows: tuple[Smooth, Discrete] = jax.tree.map(
-        lambda value: zero_where_dropped(value, keep)[:, 0], (smooth, discrete)
-    )
+    of_rows: tuple[Smooth, Discrete] = _dropped((smooth, discrete), keep)
     return of_rows
+
+
+def _dropped(values: Any, keep: Array | None) -> Any:
+    """Values (N, 1) as (N,), with 0 in rows that are not kept."""
+    return jax.tree.map(lambda value: zero_where_dropped(value, keep)[:, 0], values)
 
 
 def _rank(x: Array, y: Array, classes: Classes) -> Array:
@@ -134,12 +182,8 @@ def _rank(x: Array, y: Array, classes: Classes) -> Array:
     y = y.astype(jnp.int64 if y.dtype.itemsize == 8 else jnp.int32)
     own = classes.own(y, x)
     (x_y,) = classes.whole(pick(x, own, 1))
-    number = lax.broadcasted_iota(own.dtype, x.shape, 1)
-    # A logit that is not a number comes before any that is.
-    after = (x < x_y) | ((x == x_y) & (number > own)) | (number == own)
-    before = jnp.sum(~after, 1, keepdims=True, dtype=jnp.int32)
     exists = (y >= 0) & (y < classes.number(x))
-    return select(exists, before, jnp.asarray(x.shape[1], jnp.int32))
+    return select(exists, _before(x, own, x_y), jnp.asarray(x.shape[1], jnp.int32))
 
 
 def without(values: Any, keep: Array | None, classes: Classes) -> Any:

@@ -43,7 +43,7 @@ class Answers(NamedTuple):
       predictions: The most probable one.
       confidence: Its probability.
       losses: -ln p[label], in nats; a p that float32 rounds to 0 counts as its smallest number.
-      in_top_five: Whether fewer than five classes come before the label.
+      rank: How many classes come before the label, ties by number.
       probabilities: ``(N, C)``, or None where these would be more than 256 MB.
     """
 
@@ -51,7 +51,7 @@ class Answers(NamedTuple):
     predictions: Labels
     confidence: npt.NDArray[np.float64]
     losses: npt.NDArray[np.float64]
-    in_top_five: npt.NDArray[np.bool_]
+    rank: npt.NDArray[np.int64]
     probabilities: Probabilities | None
 
     @property
@@ -60,13 +60,17 @@ class Answers(NamedTuple):
         right: npt.NDArray[np.bool_] = self.predictions == self.labels
         return right
 
+    def top_accuracy(self, k: int) -> float:
+        """The share of rows whose label is among the k most probable classes, for any k."""
+        return float(np.mean(self.rank < k))
+
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:
         """Those of all rows."""
         *fields, held = zip(*parts, strict=True)
         kept = None if any(block is None for block in held) else np.concatenate(held)
-        labels, predictions, confidence, losses, in_top_five = map(np.concatenate, fields)
-        return cls(labels, predictions, confidence, losses, in_top_five, kept)
+        labels, predictions, confidence, losses, rank = map(np.concatenate, fields)
+        return cls(labels, predictions, confidence, losses, rank, kept)
 
 
 def judge(labels: Labels, blocks: Iterable[Probabilities]) -> Answers:
@@ -98,7 +102,7 @@ def _judged(labels: Labels, probabilities: Probabilities, *, keep: bool) -> Answ
         probabilities.argmax(axis=1),
         probabilities.max(axis=1).astype(np.float64),
         -np.log(np.maximum(mine.astype(np.float64), smallest)),
-        _rank(labels, probabilities) < TOP,
+        _rank(labels, probabilities),
         probabilities if keep else None,
     )
 
@@ -261,7 +265,7 @@ def score(answers: Answers, classes: Sequence[str], majority: Majority, seed: in
         accuracy=float(right.mean()),
         balanced_accuracy=tally.balanced_accuracy(),
         macro_f1=tally.macro_f1(),
-        top_5_accuracy=float(answers.in_top_five.mean()) if len(classes) > TOP else None,
+        top_5_accuracy=answers.top_accuracy(TOP) if len(classes) > TOP else None,
         roc_auc=_roc_auc(labels, answers.probabilities),
         calibration_error=expected_calibration_error(right, answers.confidence),
         intervals=_intervals(answers, len(classes), seed),
@@ -324,7 +328,7 @@ def _intervals(answers: Answers, classes: int, seed: int) -> dict[str, tuple[flo
     labels, predictions, rows = answers.labels, answers.predictions, len(answers.labels)
     found = {"accuracy": wilson(float(answers.right.mean()), rows)}
     if classes > TOP:
-        found["top_5_accuracy"] = wilson(float(answers.in_top_five.mean()), rows)
+        found["top_5_accuracy"] = wilson(answers.top_accuracy(TOP), rows)
     times = int(np.clip(MOST_DRAWS // max(rows, classes), 200, 1000))
     random = np.random.default_rng(seed)
     drawn = np.empty((times, 3))
