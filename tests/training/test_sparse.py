@@ -9,6 +9,8 @@ from sklearn.datasets import dump_svmlight_file
 
 from jaxsoftmax.training import data, sparse
 from jaxsoftmax.training.config import RunConfig
+from jaxsoftmax.training.evaluation import evaluate_file
+from jaxsoftmax.training.model import Classifier, load
 from jaxsoftmax.training.runs import loop
 from jaxsoftmax.training.sparse import SparseRows
 from jaxsoftmax.training.trainer import train
@@ -89,10 +91,23 @@ def test_training_is_that_of_dense_rows(path, solver, most):
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_whole_run(path, tmp_path, most):
+def test_a_whole_run(path, tmp_path, most, monkeypatch):
     chosen = config(path, solver=NEWTON, model={"l2": 1e-2})
     (tmp_path / "run").mkdir()
     summary = train(chosen, data.prepare(chosen), tmp_path / "run")
     assert summary.status == "converged"
     assert (tmp_path / "run" / "report.html").exists()
     assert max(most) <= ROWS  # of the test part, and of the page
+    scored = []
+    blocks = Classifier.blocks
+
+    def watched(model, features):
+        scored.append(len(features))
+        return blocks(model, features)
+
+    monkeypatch.setattr(Classifier, "blocks", watched)
+    found = evaluate_file(tmp_path / "run", path)
+    assert max(scored) <= 64 < sum(scored) == ROWS == found.scores.rows
+    features = np.asarray(data.prepare(chosen).features)
+    numbers = load(tmp_path / "run").probabilities(features).argmax(axis=1)
+    assert found.scores.accuracy == np.mean(numbers == data.prepare(chosen).labels)

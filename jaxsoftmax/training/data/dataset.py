@@ -136,6 +136,7 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
         parts = splits.few_shots(parts, numbers, config.split.shots, config.seed)
         notes.append(f"{config.split.shots} rows of each class train, or all where there are fewer")
     notes += splits.check(parts, numbers, numbered.classes, source.origin)
+    splits.check_weights(parts, answers.weights, source.origin)
     out = int(np.sum(numbers < 0))
     notes += [f"{out} rows left out"] * (out > 0)
 
@@ -279,11 +280,11 @@ def _weights(table: Table, name: str | None, config: RunConfig) -> Weights:
         return np.ones(table.rows.num_rows, np.float32)
     column = survey.plain(table.rows[name])
     numbers = survey.numbers_of(column, table, config.columns)
-    bad = ~(numbers >= 0) | ~np.isfinite(numbers)
+    bad = ~(numbers >= 0) | (numbers > np.finfo(np.float32).max)
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(
-            f"{table.origin}: {table.where(row)}: expected a weight that is not negative, "
+            f"{table.origin}: {table.where(row)}: expected a weight from 0 to 3e38, "
             f"got '{column[row].as_py()}' ({int(bad.sum())} such rows)"
         )
     return numbers.astype(np.float32)
