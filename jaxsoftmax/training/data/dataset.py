@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.errors import InputError
-from jaxsoftmax.training.sparse import of_blocks, rows_at_a_time
+from jaxsoftmax.training.sparse import Matrix, of_blocks, rows_at_a_time
 
 from . import cache, columns, labels, splits, survey
 from .columns import Columns, Features
@@ -33,7 +33,7 @@ HELD = 1 << 28  # bytes of tables that are kept between two looks at a source
 class Part(NamedTuple):
     """Some rows of a `Dataset`, as views of its arrays."""
 
-    features: Features
+    features: Matrix
     labels: Labels
     weights: Weights
 
@@ -64,7 +64,7 @@ class Dataset(NamedTuple):
       notes: what has to be said before training: guesses, rare classes, rows left out.
     """
 
-    features: Features
+    features: Matrix
     labels: Labels
     weights: Weights
     rows: npt.NDArray[np.intp]
@@ -365,13 +365,13 @@ def _features(
     config: RunConfig,
     source: Source,
     encoder: Columns,
-) -> Features:
+) -> Matrix:
     """All of them; above the memory for them sparse where the source is, if that is less."""
     if source.sparse and cache.too_large(shape, config.data):
         zeros = pa.table({name: vectors_column(np.zeros((1, shape[1]))) for name in encoder.names})
         sparse = of_blocks(encoder.encode(Table(zeros, source.origin)).features[0], blocks)
         if LESS * sparse.nbytes < cache.bytes_of(shape):
-            return sparse  # type: ignore[return-value]
+            return sparse
         blocks = sparse.blocks()
     features = cache.array(shape, config.data)
     for place, some in blocks:

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxsoftmax.training.data import Dataset
-from jaxsoftmax.training.data.columns import Features
 from jaxsoftmax.training.files import write_file
 from jaxsoftmax.training.model import Classifier
 from jaxsoftmax.training.schema import Section
+from jaxsoftmax.training.sparse import Matrix
 
 Probabilities = npt.NDArray[np.floating]  # (rows, classes)
 Labels = npt.NDArray[np.integer]  # (rows,)
@@ -231,7 +231,7 @@ class Examination(NamedTuple):
 
 
 def examine(
-    model: Classifier, features: Features, labels: Labels, majority: Majority, seed: int = 0
+    model: Classifier, features: Matrix, labels: Labels, majority: Majority, seed: int = 0
 ) -> Examination:
     """Scores a model on encoded rows."""
     return examined(judge(labels, model.blocks(features)), majority, seed)
