@@ -104,6 +104,11 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 self.class_weight, classes=classes, y=y, sample_weight=weights
             )
             weights = weights * of_class[np.searchsorted(classes, y)]
+            if not (np.all(weights >= 0) and 0 < np.sum(weights) < np.inf):
+                raise ValueError(
+                    f"class_weight must be finite and not negative, and not 0 for all classes of y,"
+                    f" got {self.class_weight!r}"
+                )
         return (X.toarray() if sparse.issparse(X) else X), labels.astype(np.int32), weights
 
     @property

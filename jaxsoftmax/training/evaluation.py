@@ -9,17 +9,29 @@ import numpy as np
 import pyarrow as pa
 
 from .config import RunConfig, load_config
-from .config.keys import DataConfig
 from .data import Dataset, labels, prepare, survey
 from .data.labels import Labels
 from .data.sources import open_source
+from .data.sources.arrays import LABELS
 from .errors import InputError
 from .model import Classifier, load
 from .report import paired, uncertainty
 from .report.paired import Paired
-from .report.scores import Answers, Examination, Majority, examine, judge
+from .report.scores import (
+    Answers,
+    Blocks,
+    Examination,
+    Majority,
+    beside,
+    examine,
+    examined,
+    judge,
+    judge_parts,
+)
 from .runs import plan
 from .runs.folder import CONFIG, read_summary
+
+ARRAY = LABELS[0]  # what arrays of labels are called, whatever the archive calls them
 
 
 def evaluate(folder: Path, path: Path | None = None) -> Examination:
@@ -136,27 +148,28 @@ def evaluate_file(
     """
     summary = read_summary(folder)  # first: it vouches for what the others read
     model, config = load(folder), config_of(folder)
-    data = DataConfig.model_validate(
-        {"path": str(path), "label": summary.label, "array": config.data.array}
-    )
-    source = open_source(data)
-    names, features, found = None, [], []
-    for table in source.tables():
-        names = names or table.rows.column_names
-        label = source.label if source.label in names else summary.label
-        column = survey.column_named(names, str(label), source.origin, "label")
-        text = labels.as_text(table, column)
-        numbers = _known(text, label_map or {}, model, source.origin)
-        encoded = model.columns.encode(table)
-        wanted = numbers >= 0
-        if (encoded.bad & wanted).any():
-            raise InputError(str(encoded.complaint))
-        features.append(encoded.features[wanted])
-        found.append(numbers[wanted])
-    if not sum(map(len, found)):
-        raise InputError(f"{path}: has no labelled rows")
+    named = config.data.label if isinstance(config.data.label, str) else summary.label
+    source = open_source(config.data.elsewhere(str(path), None if named == ARRAY else named))
+
+    def judged() -> Blocks:
+        count = 0
+        for table in source.tables():
+            names = table.rows.column_names
+            label = source.label if source.label in names else summary.label
+            column = survey.column_named(names, str(label), source.origin, "label")
+            text = labels.as_text(table, column)
+            numbers = _known(text, label_map or {}, model, source.origin)
+            encoded = model.columns.encode(table)
+            wanted = numbers >= 0
+            if (encoded.bad & wanted).any():
+                raise InputError(str(encoded.complaint))
+            yield from beside(numbers[wanted], model.blocks(encoded.features[wanted]))
+            count += int(wanted.sum())
+        if not count:
+            raise InputError(f"{path}: has no labelled rows")
+
     majority = Majority(model.classes, np.array(summary.class_shares))
-    return examine(model, np.concatenate(features), np.concatenate(found), majority, config.seed)
+    return examined(judge_parts(judged()), majority, config.seed)
 
 
 def config_of(folder: Path) -> RunConfig:

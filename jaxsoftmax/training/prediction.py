@@ -16,12 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from .config import load_config
 from .config.keys import DataConfig
 from .data import Table
 from .data.sources import open_source
 from .data.survey import column_named
 from .errors import InputError
 from .model import Classifier, load
+from .runs.folder import CONFIG
 
 OnBadRow = Literal["error", "skip", "nan"]
 
@@ -63,19 +65,18 @@ def predict(folder: Path, source: Path, output: Path | None, answer: Answer = An
     Raises:
       InputError: The file lacks a column, a row cannot be read, or output and input are one file.
     """
-    model = load(folder)
+    model, config = load(folder), load_config(folder / CONFIG)
     if output is not None and output.exists() and source.exists() and output.samefile(source):
         raise InputError(f"{output}: is the input; predictions are never written over it")
     with _input(source) as path, _writer(output) as sink:
-        return _predict(model, path, sink, answer)
+        return _predict(model, config.data.elsewhere(str(path)), sink, answer)
 
 
-def _predict(model: Classifier, path: Path, sink: IO[bytes], answer: Answer) -> Done:
+def _predict(model: Classifier, data: DataConfig, sink: IO[bytes], answer: Answer) -> Done:
     rows = bad = 0
     unseen: dict[str, int] = {}
-    opened = open_source(DataConfig.model_validate({"path": str(path)}))
     writer = None
-    for table in opened.tables():
+    for table in open_source(data).tables():
         encoded = model.columns.encode(table)
         if encoded.complaint is not None and answer.on_bad_row == "error":
             raise InputError(f"{encoded.complaint}; --on-bad-row skip or nan goes on")

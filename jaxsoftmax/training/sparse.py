@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from jax import Array
@@ -65,8 +64,8 @@ class SparseRows:
             out = np.broadcast_to(self.base, self.shape).copy()
             np.put_along_axis(out, self.columns, self.values, -1)
             return out
-        rows = jnp.arange(len(self))[:, jnp.newaxis]
-        return jnp.broadcast_to(self.base, self.shape).at[rows, self.columns].set(self.values)
+        # A row at a time, so that XLA knows that rows on several devices have nothing in common.
+        return jax.vmap(lambda at, values: self.base.at[at].set(values))(self.columns, self.values)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> npt.NDArray[Any]:
         """Dense, for NumPy."""
@@ -88,6 +87,9 @@ class SparseRows:
         for first in range(0, len(self), step):
             rows = slice(first, first + step)
             yield rows, self[rows]
+
+
+Matrix = npt.NDArray[np.float32] | SparseRows  # features (rows, D), as a run holds them
 
 
 def rows_at_a_time(width: int) -> int:

@@ -14,6 +14,7 @@ from jax import export as jax_export
 
 from jaxsoftmax.training.data import Columns
 from jaxsoftmax.training.data.columns import MISSING, Category, Number, Vector
+from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.export import arrays, export, onnx, pipeline, stablehlo
 from jaxsoftmax.training.model import Classifier, save
 from jaxsoftmax.training.solvers import Params
@@ -188,3 +189,20 @@ def test_what_float32_rows_lose_is_said():
 def test_a_program_is_the_same_each_time():
     first, second = (stablehlo.write(classifier("all")).content for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+@pytest.mark.parametrize(
+    ("write", "column"),
+    [
+        (stablehlo.write, lambda scale: Number(name="c", mean=0.0, scale=scale)),
+        (stablehlo.write, lambda scale: Vector(name="c", mean=(0.0,), scale=(scale,))),
+        (onnx.write, lambda scale: Vector(name="c", mean=(0.0,), scale=(scale,))),
+    ],
+    ids=["stablehlo number", "stablehlo vector", "onnx vector"],
+)
+def test_what_float32_cannot_hold_is_refused(write, column, scale):
+    params = Params(np.ones((1, 2), np.float32), np.zeros(2, np.float32))
+    model = Classifier(Columns(columns=(column(scale),)), params, ("a", "b"))
+    with pytest.raises(InputError, match=r"takes column 'c' in float32, which does not hold its "):
+        write(model)

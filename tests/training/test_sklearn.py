@@ -231,3 +231,10 @@ def test_a_class_too_rare_for_every_fold_is_no_error():
         model = SoftmaxClassifierCV(Cs=3, cv=3).fit(X, y)
     assert model.predict_proba(X).shape == (100, 3)
     assert np.all(np.isfinite(model.scores_))
+
+
+@pytest.mark.parametrize("of_class", [{0: -1.0, 1: 1.0}, {0: 0.0, 1: 0.0}, {0: np.inf, 1: 1.0}])
+def test_weights_of_classes_that_make_no_sense_are_refused(of_class):
+    X, y = np.arange(8.0)[:, np.newaxis], np.arange(8) % 2
+    with pytest.raises(ValueError, match=r"^class_weight must be finite and not negative, and not"):
+        SoftmaxClassifier(class_weight=of_class).fit(X, y)

@@ -9,8 +9,13 @@ from sklearn.datasets import dump_svmlight_file
 
 from jaxsoftmax.training import data, sparse
 from jaxsoftmax.training.config import RunConfig
-from jaxsoftmax.training.runs import loop
+from jaxsoftmax.training.config.keys import SweepConfig
+from jaxsoftmax.training.evaluation import evaluate_file
+from jaxsoftmax.training.model import Classifier, load
+from jaxsoftmax.training.runs import loop, programs
+from jaxsoftmax.training.solvers.problem import zeros
 from jaxsoftmax.training.sparse import SparseRows
+from jaxsoftmax.training.sweep import sweep
 from jaxsoftmax.training.trainer import train
 
 pytestmark = [pytest.mark.default_modes, pytest.mark.once]
@@ -89,10 +94,53 @@ def test_training_is_that_of_dense_rows(path, solver, most):
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_whole_run(path, tmp_path, most):
+def test_on_a_mesh_each_device_makes_its_own_rows_dense(path, most):
+    solver = ADAM | {"epochs": 1}
+    spread = config(path, solver=solver, model={"l2": 1e-2}, mesh={"data": 4})
+    alone = config(path, 1, solver=solver, model={"l2": 1e-2})
+    records = []
+    for chosen in (alone, spread):
+        job = loop.prepare(chosen, data.prepare(chosen))
+        records.append(loop.advance(job, loop.begin(job)).records[-1])
+    assert isinstance(job.rows.features, SparseRows)
+    for name in ("train_loss", "validation_loss"):
+        found, expected = (getattr(record, name) for record in reversed(records))
+        assert found == pytest.approx(expected, rel=1e-5)
+    with job.devices.context():
+        params = job.devices.place(zeros(job.rows, 3))
+        text = programs.scores.lower(params, job.rows).compile().as_text()
+    assert f"f32[64,{WIDTH}]" in text
+    assert f"f32[256,{WIDTH}]" not in text  # the rows of all devices
+
+
+def test_a_sweep_keeps_rows_sparse(path, most):
+    grid = SweepConfig(l2=(1e-2, 1e-1))
+    found, expected = (
+        sweep(config(path, memory, solver=ADAM, model={"l2": 0.1}), grid).outcomes
+        for memory in (1e-6, 1)
+    )
+    assert 0 < max(most) <= 64
+    for ours, dense in zip(found, expected, strict=True):
+        assert ours.validation_loss == pytest.approx(dense.validation_loss, rel=1e-4)
+
+
+def test_a_whole_run(path, tmp_path, most, monkeypatch):
     chosen = config(path, solver=NEWTON, model={"l2": 1e-2})
     (tmp_path / "run").mkdir()
     summary = train(chosen, data.prepare(chosen), tmp_path / "run")
     assert summary.status == "converged"
     assert (tmp_path / "run" / "report.html").exists()
     assert max(most) <= ROWS  # of the test part, and of the page
+    scored = []
+    blocks = Classifier.blocks
+
+    def watched(model, features):
+        scored.append(len(features))
+        return blocks(model, features)
+
+    monkeypatch.setattr(Classifier, "blocks", watched)
+    found = evaluate_file(tmp_path / "run", path)
+    assert max(scored) <= 64 < sum(scored) == ROWS == found.scores.rows
+    features = np.asarray(data.prepare(chosen).features)
+    numbers = load(tmp_path / "run").probabilities(features).argmax(axis=1)
+    assert found.scores.accuracy == np.mean(numbers == data.prepare(chosen).labels)

@@ -88,6 +88,8 @@ def test_groups_stay_together():
         [f"2026-{1 + n // 28:02}-{1 + n % 28:02}" for n in range(100)],
         [f"{n}" for n in range(100)],
         np.arange(100).astype("datetime64[D]"),
+        [f"2026-11-{1 + n // 4:02}T{n % 4:02}:30:00Z" for n in range(100)],
+        [f"2026/11/{1 + n // 4:02} {n % 4:02}:30:00+02:00" for n in range(100)],
     ],
 )
 def test_time_puts_the_last_rows_into_the_test_part(values):
@@ -95,6 +97,22 @@ def test_time_puts_the_last_rows_into_the_test_part(values):
     parts = splits.by_time(column(np.array(values)[order]), SPLIT, "t", "when").parts
     expected = np.where(order >= 70, 2, np.where(order >= 50, 1, 0))
     assert np.array_equal(parts, expected)
+
+
+@pytest.mark.parametrize(
+    "values", [["1", "nan", "3"], ["2026-11-26", "", "2026-11-28"], [1.0, np.nan, 3.0]], ids=str
+)
+def test_a_row_without_a_time_is_not_the_last(values):
+    with pytest.raises(InputError, match=r"^t: the column 'when' has no value in 1 rows$"):
+        splits.by_time(column(values), SPLIT, "t", "when")
+
+
+@pytest.mark.parametrize("weights", [np.zeros(4), [0, 0, 1, 1], [1, 1, 0, 0], np.full(4, 3e38)])
+def test_weights_whose_sum_means_nothing_are_refused(weights):
+    parts = np.array([0, 0, 1, 2], np.int8)
+    with pytest.raises(InputError, match=r"^t: the weights of the (train|validation) part sum to "):
+        splits.check_weights(parts, np.array(weights, np.float32), "t")
+    splits.check_weights(parts, np.array([0, 2, 1, 0], np.float32), "t")
 
 
 def test_equal_times_stay_together():
@@ -112,6 +130,9 @@ def test_a_hash_keeps_each_row_in_its_part_when_data_grow():
 
 def test_a_part_without_rows_is_refused():
     with pytest.raises(InputError, match=r"^t: the test part has no rows; see \[split\]$"):
+        splits.check(np.array([0, 0, 0, 1], np.int8), labels(1, 3), "ab", "t")
+    rare = r"^t: the test part has no rows: a class is split from 3 rows on, and none has so many; "
+    with pytest.raises(InputError, match=rare):
         splits.check(np.array([0, 0, 1], np.int8), labels(1, 2), "ab", "t")
     with pytest.raises(InputError, match=r"^t: the train part has rows of one class only"):
         splits.check(np.array([0, 1, 2], np.int8), labels(1, 2), "ab", "t")

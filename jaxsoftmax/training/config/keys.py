@@ -122,6 +122,13 @@ class DataConfig(Section):
             raise ValueError(f'source "{self.source}" needs a path, not a name')
         return self
 
+    def elsewhere(self, path: str, label: Name | None = None) -> DataConfig:
+        """How another file with such rows is read: what was said of the first holds for it too."""
+        said = ("array", "header", "delimiter", "decimal", "encoding")
+        return DataConfig.model_validate(
+            {"path": path, "label": label} | {key: getattr(self, key) for key in said}
+        )
+
     @property
     def paths(self) -> tuple[str, ...]:
         """The paths as they are written."""

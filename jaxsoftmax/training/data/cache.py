@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxsoftmax.training.config.keys import DataConfig
 from jaxsoftmax.training.errors import InputError
+from jaxsoftmax.training.sparse import Matrix
 
 from .columns import Features
 
@@ -52,7 +53,7 @@ def too_large(shape: tuple[int, int], data: DataConfig) -> bool:
     return bytes_of(shape) > data.memory * GB or jax.distributed.is_initialized()
 
 
-def release(features: Features) -> None:
+def release(features: Matrix) -> None:
     """Takes a map out of memory, but for what is read again from its file."""
     mapped = getattr(features, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # of a shared map nothing is lost

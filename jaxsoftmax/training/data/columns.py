@@ -21,13 +21,14 @@ from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.schema import Section
 
 from . import values
-from .survey import Columned, Kind, decimal_of, fixed_vectors, plain
+from .survey import Columned, Kind, decimal_of, fixed_vectors, kind_of, plain
 from .table import Table
 
 Features = npt.NDArray[np.float32]  # (rows, features)
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+SMALLEST = 1e-150  # a deviation, whose square has all its digits
 MISSING = "(missing)"  # the value of a category that a row does not have
 
 
@@ -304,9 +305,11 @@ class Moments(NamedTuple):
         return functools.reduce(Moments.merged, single, cls.of(1))
 
     def deviation(self) -> Floats:
-        """The standard deviation; 1 for what does not vary."""
+        """The standard deviation; the range where squares are too small, and 1 where it is 0."""
         deviation = np.sqrt(self.squares / max(self.rows, 1))
-        return np.where((self.high > self.low) & (deviation != 0), deviation, 1.0)
+        with np.errstate(over="ignore"):
+            spread = self.high - self.low
+        return np.where(spread > 0, np.where(deviation < SMALLEST, spread, deviation), 1.0)
 
 
 def vectors(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:
@@ -324,11 +327,7 @@ def _read_numbers(
     if types.is_string(column.type) or types.is_large_string(column.type):
         parsed = values.parse(column, tuple(missing_values), decimal_of(table))
         return parsed.numbers, parsed.bad
-    if (
-        types.is_floating(column.type)
-        or types.is_integer(column.type)
-        or types.is_null(column.type)
-    ):
+    if kind_of(column.type) == "number" or types.is_null(column.type):
         numbers = column.cast(pa.float64(), safe=False).to_numpy()
         return np.where(np.isinf(numbers), np.nan, numbers), np.isinf(numbers)
     raise InputError(

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from jaxsoftmax.training.config import RunConfig
 from jaxsoftmax.training.errors import InputError
-from jaxsoftmax.training.sparse import of_blocks, rows_at_a_time
+from jaxsoftmax.training.sparse import Matrix, of_blocks, rows_at_a_time
 
 from . import cache, columns, labels, splits, survey
 from .columns import Columns, Features
@@ -33,7 +33,7 @@ HELD = 1 << 28  # bytes of tables that are kept between two looks at a source
 class Part(NamedTuple):
     """Some rows of a `Dataset`, as views of its arrays."""
 
-    features: Features
+    features: Matrix
     labels: Labels
     weights: Weights
 
@@ -64,7 +64,7 @@ class Dataset(NamedTuple):
       notes: what has to be said before training: guesses, rare classes, rows left out.
     """
 
-    features: Features
+    features: Matrix
     labels: Labels
     weights: Weights
     rows: npt.NDArray[np.intp]
@@ -136,6 +136,7 @@ def prepare(config: RunConfig, fold: tuple[int, int] | None = None) -> Dataset:
         parts = splits.few_shots(parts, numbers, config.split.shots, config.seed)
         notes.append(f"{config.split.shots} rows of each class train, or all where there are fewer")
     notes += splits.check(parts, numbers, numbered.classes, source.origin)
+    splits.check_weights(parts, answers.weights, source.origin)
     out = int(np.sum(numbers < 0))
     notes += [f"{out} rows left out"] * (out > 0)
 
@@ -279,11 +280,11 @@ def _weights(table: Table, name: str | None, config: RunConfig) -> Weights:
         return np.ones(table.rows.num_rows, np.float32)
     column = survey.plain(table.rows[name])
     numbers = survey.numbers_of(column, table, config.columns)
-    bad = ~(numbers >= 0) | ~np.isfinite(numbers)
+    bad = ~(numbers >= 0) | (numbers > np.finfo(np.float32).max)
     if bad.any():
         row = int(np.argmax(bad))
         raise InputError(
-            f"{table.origin}: {table.where(row)}: expected a weight that is not negative, "
+            f"{table.origin}: {table.where(row)}: expected a weight from 0 to 3e38, "
             f"got '{column[row].as_py()}' ({int(bad.sum())} such rows)"
         )
     return numbers.astype(np.float32)
@@ -364,13 +365,13 @@ def _features(
     config: RunConfig,
     source: Source,
     encoder: Columns,
-) -> Features:
+) -> Matrix:
     """All of them; above the memory for them sparse where the source is, if that is less."""
     if source.sparse and cache.too_large(shape, config.data):
         zeros = pa.table({name: vectors_column(np.zeros((1, shape[1]))) for name in encoder.names})
         sparse = of_blocks(encoder.encode(Table(zeros, source.origin)).features[0], blocks)
         if LESS * sparse.nbytes < cache.bytes_of(shape):
-            return sparse  # type: ignore[return-value]
+            return sparse
         blocks = sparse.blocks()
     features = cache.array(shape, config.data)
     for place, some in blocks:

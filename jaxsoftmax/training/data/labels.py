@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from jaxsoftmax.training.errors import InputError
 
 from . import values
-from .survey import plain
+from .survey import MOST_LEVELS, plain
 from .table import Table
 
 Labels = npt.NDArray[np.int32]  # (rows,), indices into the classes; −1 where there is none
@@ -79,9 +79,14 @@ def number(
         order = list(known)
     elif not many and _quantity(order, len(text)):
         raise InputError(
-            f"{origin}: '{name}' looks like a quantity: {len(order)} different numbers in "
+            f"{origin}: '{name}' looks like a quantity: {len(order)} different {_kind(order)} in "
             f"{len(text)} rows, and a classifier would learn each as a class of its own; "
             f"write [data] many_classes = true if they are classes"
+        )
+    elif not many and MOST_LEVELS < len(order) == len(words) - words.null_count:
+        raise InputError(
+            f"{origin}: '{name}' has another value in each row, as '{order[0]}', and a class needs "
+            f"rows to learn from; name the column of the class in [data] label"
         )
     place = {label: i for i, label in enumerate(order)}
     table = np.array([place[merged[name]] for name in names] + [-1], np.int32)
@@ -106,19 +111,15 @@ def encode(text: pa.ChunkedArray, classes: Sequence[str]) -> Labels:
 
 
 def lookalikes(classes: Sequence[str]) -> list[str]:
-    """A note on classes whose names differ in case or zeros alone, and may be one."""
-    alike: dict[str, list[str]] = {}
-    for name in classes:
-        number = _as_number(name)
-        alike.setdefault(name.casefold() if number is None else repr(number), []).append(name)
-    pairs = ["/".join(names) for names in alike.values() if len(names) > 1]
+    """A note on classes that may be one."""
+    pairs = values.alike(classes)
     more = " …" if len(pairs) > NAMED else ""
     return [f"classes that may be one: {', '.join(pairs[:NAMED])}{more}"] * bool(pairs)
 
 
 def _merged(names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """How each text is called as a class, and the classes in order."""
-    as_numbers = {name: _as_number(name) for name in names}
+    as_numbers = {name: values.as_number(name) for name in names}
     numbers = [number for number in as_numbers.values() if number is not None]
     if len(numbers) < len(names):
         return {name: name for name in names}, sorted(names)
@@ -130,22 +131,22 @@ def _merged(names: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return {name: name for name in names}, sorted(names, key=lambda name: (as_numbers[name], name))
 
 
-def _as_number(text: str) -> float | None:
-    if any(c not in "0123456789+-.eE" for c in text):
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
-
-
 def _quantity(classes: Sequence[str], rows: int) -> bool:
-    numbers = [_as_number(name) for name in classes]
+    numbers = [values.as_number(name) for name in classes]
     if any(number is None for number in numbers):
-        return False
+        return _kind(classes) != "words" and len(classes) > max(MOST_LEVELS, rows / 10)
     fractions = sum(number != int(number or 0) for number in numbers)
     return len(classes) > MANY or (fractions > len(classes) / 2 and len(classes) > rows / 10)
+
+
+def _kind(classes: Sequence[str]) -> str:
+    """What most of them are, in the plural."""
+    text = pa.chunked_array([classes], pa.string())
+    most = 0.9 * len(classes)
+    if np.sum(values.dates(text)) > most:
+        return "dates"
+    numbers = np.array([values.as_number(name) is not None for name in classes])
+    return "numbers" if np.sum(numbers | values.dressed_numbers(text)) > most else "words"
 
 
 def required(

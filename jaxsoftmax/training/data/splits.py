@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -37,6 +38,8 @@ NAMES = {
     "2": 2,
 }
 FEWEST = 3  # rows of a class that can be split
+_ZONE = re.compile(r":\d\d(\.\d+)?\s?(Z|[+-]\d\d:?(\d\d)?)$")
+LEAST = 1e-30  # the sum of the weights of a part
 
 
 class Assigned(NamedTuple):
@@ -99,6 +102,8 @@ def by_time(values: pa.ChunkedArray, split: Split, origin: str, name: str) -> As
     keys = values.to_numpy(zero_copy_only=False)
     if pa.types.is_string(values.type):
         keys = _times(keys, origin, name)
+    if (nothing := int(np.sum(keys != keys))) > 0:  # NaN, and the time that is none
+        raise InputError(f"{origin}: the column '{name}' has no value in {nothing} rows")
     ranks = np.searchsorted(np.sort(keys), keys, side="left")  # equal times stay together
     return Assigned(_part_at(1 - (ranks + 0.5) / len(keys), split), ())
 
@@ -168,7 +173,9 @@ def check(parts: Assignment, labels: Labels, classes: Sequence[str], origin: str
     for index, part in enumerate(PARTS):
         counts = np.bincount(labels[parts == index], minlength=len(classes))
         if not counts.sum():
-            raise InputError(f"{origin}: the {part} part has no rows; see [split]")
+            rare = np.bincount(labels[labels >= 0]).max(initial=0) < FEWEST
+            why = f": a class is split from {FEWEST} rows on, and none has so many" * int(rare)
+            raise InputError(f"{origin}: the {part} part has no rows{why}; see [split]")
         absent = [name for name, count in zip(classes, counts, strict=True) if not count]
         if part == "train" and len(classes) - len(absent) < 2:
             raise InputError(f"{origin}: the train part has rows of one class only; see [split]")
@@ -177,6 +184,17 @@ def check(parts: Assignment, labels: Labels, classes: Sequence[str], origin: str
             more = f" and {len(absent) - 8} more" if len(absent) > 8 else ""
             notes.append(f"no {part} rows of: {told}{more}")
     return notes
+
+
+def check_weights(parts: Assignment, weights: npt.NDArray[np.floating], origin: str) -> None:
+    """Refuses weights whose sum means nothing in float32, as that of zeros alone."""
+    for index, part in enumerate(PARTS[:2]):
+        total = float(np.sum(weights[parts == index], dtype=np.float64))
+        if not LEAST < total < 1 / LEAST:
+            raise InputError(
+                f"{origin}: the weights of the {part} part sum to {total:g}; expected a sum "
+                f"between {LEAST:g} and {1 / LEAST:g}: leave [data] weights out, or scale them"
+            )
 
 
 def _share(share: float, rows: int) -> int:
@@ -201,8 +219,12 @@ def _times(words: npt.NDArray[np.object_], origin: str, name: str) -> npt.NDArra
         return np.array([float(word) for word in words])
     except ValueError:
         pass
+    dashed = [word.strip().replace("/", "-") for word in words]
     try:
-        return np.array([word.strip().replace("/", "-") for word in words], "datetime64[us]")
+        if any(map(_ZONE.search, dashed)):
+            moments = pa.array(dashed).cast(pa.timestamp("us", "UTC"))
+            return np.asarray(moments.to_numpy(zero_copy_only=False))
+        return np.array(dashed, "datetime64[us]")
     except ValueError as error:
         raise InputError(
             f"{origin}: the column '{name}' holds neither numbers nor times as in "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -23,10 +24,12 @@ SOME_BAD = 0.1  # of the values: a column of numbers with mistakes, and no colum
 PROBLEMS_SHOWN = 20
 FEWEST_ROWS_TO_COUNT = 5
 FEWEST_NAMES = 10
+MOST_MARKS = 3  # words among numbers that stand for no value
 MOST_LEVELS = 10  # numbers in the dress of text that are levels, and one-hot like other text
 FEWEST_IDENTIFIERS = 30
 MOST_IDENTIFIERS = 1 << 20
 NAMES_SHOWN = 8
+_INDEX = re.compile(r"__index_level_\d+__")  # the index of a pandas frame, which has no name
 LOOKED_AT = 1000  # values of a table, for zeros before a number
 
 
@@ -56,6 +59,7 @@ class _Seen:
         self.known = self.bad = self.dates = self.dressed = 0
         self.first_bad: tuple[str, str] | None = None
         self.values: set[str] = set()
+        self.marks: set[str] = set()  # values that are no numbers, as long as they are few
         self.width: int | None = None
         self.counting = True
         self.start = 0.0
@@ -88,7 +92,7 @@ def survey(
             names = table.rows.column_names
             wanted, dropped = _wanted(names, config, roles, origin)
             categorical = set(_matched(config.categorical, names, origin, "categorical"))
-            seen = {name: _Seen(_kind(table.rows.schema.field(name).type)) for name in wanted}
+            seen = {name: _Seen(kind_of(table.rows.schema.field(name).type)) for name in wanted}
         for name in wanted:
             _look(seen[name], table, name, config)
         rows += table.rows.num_rows
@@ -113,7 +117,8 @@ def survey(
         raise InputError(f"{origin}: no column is left that could be a feature")
     widths = {name: seen[name].width or 0 for name in kinds if seen[name].kind == "vector"}
     numbers = {name: seen[name] for name, kind in kinds.items() if kind == "number"}
-    return Columned(kinds, dropped, widths, rows, _doubts(numbers, rows))
+    texts = {name: seen[name] for name, kind in kinds.items() if kind == "text"}
+    return Columned(kinds, dropped, widths, rows, (*_doubts(numbers, rows), *_lookalikes(texts)))
 
 
 def typed(table: Table, kinds: dict[str, Kind], config: ColumnsConfig) -> Table:
@@ -167,6 +172,10 @@ def column_named(names: Sequence[str], name: Name, origin: str, key: str) -> str
     hint = f"; did you mean {there[0]}?" if close else f"; there is {', '.join(there)}"
     numbers = all(column == str(i) for i, column in enumerate(names))
     extra = "; the file has no header, so write the number of the column" if numbers else ""
+    if names == ["features"]:
+        extra = "; labels of a second file are [data] labels_path"
+    elif len(names) == 1:
+        extra = "; that is all one column: what stands between fields is [data] delimiter"
     raise InputError(f"{origin}: no column is named '{name}' ([data] {key}){hint}{extra}")
 
 
@@ -195,7 +204,8 @@ def _matched(patterns: Sequence[Name], names: Sequence[str], origin: str, key: s
     return list(dict.fromkeys(found))
 
 
-def _kind(type_: pa.DataType) -> Kind:
+def kind_of(type_: pa.DataType) -> Kind:
+    """What a column of this type may be."""
     types = pa.types
     if types.is_dictionary(type_):
         type_ = type_.value_type
@@ -244,6 +254,8 @@ def _look_at_text(
         text = values.blank(column, config.missing_values)
         _note_bad(seen, table, parsed.bad, lambda row: text[row].as_py())
         if parsed.bad.any():
+            if len(seen.marks) <= MOST_MARKS:
+                seen.marks |= set(pc.unique(text.filter(pa.array(parsed.bad))).to_pylist())
             seen.dates += int((values.dates(text) & parsed.bad).sum())
             seen.dressed += int((values.dressed_numbers(text) & parsed.bad).sum())
         if len(seen.values) <= config.max_categories:
@@ -256,9 +268,16 @@ def _look_at_vectors(seen: _Seen, table: Table, column: pa.ChunkedArray) -> None
         lengths[column.is_null().to_numpy()] = -1
     else:
         lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy()
-    if seen.width is None and len(lengths):
-        seen.width = int(lengths[0])
-    _note_bad(seen, table, lengths != seen.width, lambda row: f"a vector of length {lengths[row]}")
+    there = lengths[lengths >= 0]
+    if seen.width is None and len(there):
+        seen.width = int(there[0])
+    told = {-1: "no vector"}
+    _note_bad(
+        seen,
+        table,
+        lengths != seen.width,
+        lambda row: told.get(lengths[row], f"a vector of length {lengths[row]}"),
+    )
     seen.known += len(lengths)
     flat = pc.list_flatten(column)
     finite = flat.null_count == 0 and bool(
@@ -349,9 +368,9 @@ def _unfit(name: str, seen: _Seen) -> str | None:
         return f'holds neither numbers nor text; write [columns] drop = ["{name}"]'
     if seen.kind == "date":
         return _date_advice(name)
-    if not seen.bad:
-        return None
-    told = f"the first has {seen.width}" if "length" in _bad(seen) else "expected numbers"
+    if seen.width is None or not seen.bad:
+        return None if seen.width else f'holds no numbers; write [columns] drop = ["{name}"]'
+    told = "expected numbers" if "NaN" in _bad(seen) else f"the first has {seen.width}"
     return f"{_bad(seen)} ({seen.bad} such rows); {told}"
 
 
@@ -360,7 +379,8 @@ def _decide_text(
 ) -> tuple[Kind, str | None, str | None]:
     if seen.dates > 0.9 * seen.known:
         return "date", None, _date_advice(name)
-    if seen.bad <= SOME_BAD * seen.known:
+    numbers_and_marks = len(seen.marks) <= MOST_MARKS < MOST_LEVELS < len(seen.values - seen.marks)
+    if seen.bad <= SOME_BAD * seen.known or numbers_and_marks:
         return (
             "text",
             None,
@@ -393,7 +413,7 @@ def _decide_text(
     return "text", None, None
 
 
-def _doubts(columns: dict[str, _Seen], rows: int) -> tuple[str, ...]:
+def _doubts(columns: dict[str, _Seen], rows: int) -> list[str]:
     """What is said of numbers that say nothing, or may be names."""
     doubts: dict[str, list[str]] = {}
     for name, seen in columns.items():
@@ -408,7 +428,17 @@ def _doubts(columns: dict[str, _Seen], rows: int) -> tuple[str, ...]:
         else:
             continue
         doubts.setdefault(doubt, []).append(repr(name))
-    return tuple(doubt.format(_listed(names)) for doubt, names in doubts.items())
+    return [doubt.format(_listed(names)) for doubt, names in doubts.items()]
+
+
+def _lookalikes(columns: dict[str, _Seen]) -> list[str]:
+    """What is said of text that is written in two ways."""
+    pairs = {name: values.alike(sorted(seen.values)) for name, seen in columns.items()}
+    return [
+        f"values of '{name}' that may be one: {_listed(found)}"
+        for name, found in pairs.items()
+        if found
+    ]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -417,7 +447,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _unnamed(name: str) -> bool:
-    return name.startswith("Unnamed:") or not name
+    return not name or name.startswith("Unnamed:") or bool(_INDEX.fullmatch(name))
 
 
 def _bad(seen: _Seen) -> str:
@@ -436,7 +466,7 @@ def _date_advice(name: str, as_text: str = "") -> str:
 
 def numbers_of(column: pa.ChunkedArray, table: Table, config: ColumnsConfig) -> values.Floats:
     """A column as numbers; NaN where there is none."""
-    if _kind(column.type) == "number":
+    if kind_of(column.type) == "number":
         found: values.Floats = column.cast(pa.float64(), safe=False).to_numpy()
         return found
     return values.parse(column.cast(pa.string()), config.missing_values, decimal_of(table)).numbers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +20,20 @@ _TIME = r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[APap]\.?[Mm]\.?)?"
 _DATE = (
     r"^(?:[A-Z][a-z]+,? )?"  # the day of the week
     rf"(\d{{4}}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{4}}[-/]\d{{2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.](\d{{4}}|\d{{2}})"
-    rf"|\d{{1,2}}[ -]{_MONTH}[ ,-]+\d{{2,4}}|{_MONTH} \d{{1,2}},? \d{{4}})([ T]{_TIME}.*)?$"
+    rf"|\d{{1,2}}[ -]{_MONTH}[ ,-]+\d{{2,4}}|{_MONTH} \d{{1,2}},? \d{{4}}"
+    r"|\d{1,2}\.? (?:de )?\pL{3,}\.?,? (?:de )?\d{4}|\d{4}年\d{1,2}月\d{1,2}日)"
+    rf"([ T]{_TIME}.*)?$"
     rf"|^{_TIME}$"
 )
-# 1,234.5 or 12 % or 1.2D+03 or −1.5, whose minus is typeset; 0x1f; 3.2 kg.
+_MONEY = r"(?:[$€£¥₹]|R\$|Rs\.?|kr\.?|USD|EUR|GBP|JPY|CNY|INR|CHF|SEK|NOK|DKK|PLN|BRL|CAD|AUD)"
+# 1,234.5 or 12 % or 1.2D+03 or −1.5, whose minus is typeset; −$5, EUR 5, (5), <5, 5*; 5 ± 1; ٣;
+# 0x1f; 3.2 kg.
 _DRESSED = (
-    r"^[$€£¥]?\s?[+−-]?(\d{1,3}([,.' _]\d{3})+|\d+|[.,]\d)([.,]\d*)?([eEdD][+−-]?\d+)?\s?[%$€£¥]?$"
+    rf"^(?:[<>≤≥~≈]=?\s?)?[+−-]?\(?{_MONEY}?\s?[+−-]?"
+    r"(\d{1,3}([,.' _]\d{3})+|\d+|[.,]\d)([.,]\d*)?([eEdD][+−-]?\d+)?"
+    rf"\s?(%|{_MONEY})?\)?\*?$"
+    r"|^[+−-]?\d+([.,]\d+)?\s?±\s?\d+([.,]\d+)?$"
+    r"|^[+−-]?\p{Nd}+([.,٫]\p{Nd}+)?$"
     r"|^0[xX][0-9a-fA-F]+$|^[+−-]?\d+([.,]\d+\s?| )[a-zA-Zµ°Ω/²³]{1,5}$"
 )
 _CODE = r"^\s*0\d+\s*$"
@@ -93,6 +103,37 @@ def day_numbers(numbers: Floats) -> Mask:
     inside = (year >= 1800) & (year < 2200) & (month >= 1) & (month <= 12)
     found: Mask = inside & (day >= 1) & (day <= 31) & (day == np.round(day))
     return found
+
+
+def alike(names: Iterable[str]) -> list[str]:
+    """Names that look the same but for case, spaces or zeros: ``No/no``."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_seen_as(name), []).append(name)
+    return ["/".join(group) for group in groups.values() if len(group) > 1]
+
+
+def as_number(text: str) -> float | None:
+    """The finite number that a text is, or None."""
+    if any(c not in "0123456789+-.eE" for c in text):
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _seen_as(name: str) -> str:
+    """A number by its value; text composed, without case, characters of no width, a last point."""
+    if name.isdecimal():
+        return name.lstrip("0") or "0"  # beyond 2^53 too
+    number = as_number(name)
+    if number is not None:
+        return str(int(number)) if number == int(number) else repr(number)
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    shown = "".join(c for c in plain if unicodedata.category(c) != "Cf")
+    return " ".join(shown.split()).rstrip(".")
 
 
 def _matches(text: pa.ChunkedArray, pattern: str) -> Mask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from jaxsoftmax.training.data import Columns
 from jaxsoftmax.training.data.columns import MISSING, Category, Number, Vector
+from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.model import Classifier
 
 Floats = npt.NDArray[np.float64]
@@ -81,3 +83,20 @@ def codes(column: Category, columns: Columns) -> dict[str, int]:
     known = {value: i for i, value in enumerate(column.values)}
     missing = known.get(MISSING, -1)
     return {**dict.fromkeys(columns.missing_values, missing), **known}
+
+
+def check_float32(columns: Iterable[Number | Vector], taker: str) -> None:
+    """Refuses columns that come as float32, where this has 0 or infinity for a mean or a scale.
+
+    Raises:
+      InputError: a column is like that, and all of its rows would be NaN.
+    """
+    info = np.finfo(np.float32)
+    for column in columns:
+        size = np.maximum(np.abs(column.mean), column.scale)
+        if np.max(size) > info.max or np.min(column.scale) < info.tiny:
+            raise InputError(
+                f"{taker} takes column '{column.name}' in float32, which does not hold its numbers "
+                f"(of mean {np.ravel(column.mean)[0]:g} and deviation "
+                f"{np.ravel(column.scale)[0]:g}); use --format sklearn, or scale the column"
+            )

@@ -18,7 +18,7 @@ from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.model import Classifier
 
 from . import Exported
-from .columns import Groups, codes, groups
+from .columns import Groups, check_float32, codes, groups
 
 OPSET, ML_OPSET = 17, 3  # of 2022; runtimes of today know them
 
@@ -33,8 +33,13 @@ except ImportError:
 
 
 def write(model: Classifier) -> Exported:
-    """A model with the inputs above, and the outputs ``label (N,)``, ``probabilities (N, C)``."""
+    """A model with the inputs above, and the outputs ``label (N,)``, ``probabilities (N, C)``.
+
+    Raises:
+      InputError: float32 cannot hold the numbers of a column of vectors.
+    """
     found, graph = groups(model), _Graph()
+    check_float32(found.vectors, "an ONNX model")
     features = [*_numbers(graph, found), *_categories(graph, found, model)]
     features += _vectors(graph, found)
     x = graph.node("Concat", *features, axis=1) if len(features) > 1 else features[0]

@@ -18,15 +18,20 @@ import jaxsoftmax
 from jaxsoftmax.training.model import Classifier
 
 from . import Exported
-from .columns import Floats, Groups, groups
+from .columns import Floats, Groups, check_float32, groups
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 FAR = 1e4  # deviations from 0, beyond which float32 has lost the third digit of a feature
 
 
 def write(model: Classifier) -> Exported:
-    """The program from raw rows ``(N, K)`` to probabilities ``(N, C)``, both float32."""
+    """The program from raw rows ``(N, K)`` to probabilities ``(N, C)``, both float32.
+
+    Raises:
+      InputError: float32 cannot hold the numbers of a column.
+    """
     found = groups(model)
+    check_float32((*found.numbers, *found.vectors), "a StableHLO program")
     width = len(found.numbers) + len(found.categories) + sum(len(v.mean) for v in found.vectors)
     program = jax.jit(lambda rows: _probabilities(found, model.columns.unit_length, rows))
     (rows,) = export.symbolic_shape("rows")

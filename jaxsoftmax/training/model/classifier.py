@@ -13,10 +13,10 @@ import pyarrow as pa
 
 import jaxsoftmax
 from jaxsoftmax.training.data import Columns, Table
-from jaxsoftmax.training.data.columns import Features
 from jaxsoftmax.training.data.sources.arrays import array_tables
 from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.solvers import Params
+from jaxsoftmax.training.sparse import Matrix
 
 NUMBERS = 1 << 21  # at a time
 
@@ -61,12 +61,12 @@ class Classifier(NamedTuple):
             raise InputError(encoded.complaint)
         return Predictions(self.classes, self.probabilities(encoded.features))
 
-    def probabilities(self, features: Features) -> npt.NDArray[np.float32]:
+    def probabilities(self, features: Matrix) -> npt.NDArray[np.float32]:
         """Class probabilities ``(N, C)`` of encoded features ``(N, D)``."""
         blocks = list(self.blocks(features))
         return np.concatenate(blocks) if blocks else np.empty((0, len(self.classes)), np.float32)
 
-    def blocks(self, features: Features) -> Iterator[npt.NDArray[np.float32]]:
+    def blocks(self, features: Matrix) -> Iterator[npt.NDArray[np.float32]]:
         """The same, some rows at a time, of which only one block need be held."""
         rows = max(1, NUMBERS // max(self.params.kernel.shape))
         for first in range(0, len(features), rows):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from jaxsoftmax.training.data.columns import Features
 from jaxsoftmax.training.model import Classifier
 from jaxsoftmax.training.model.units import affine
+from jaxsoftmax.training.sparse import Matrix
 
 from .scores import Answers
 
@@ -37,7 +37,7 @@ class Mistake(NamedTuple):
 
 
 def most_confident(
-    model: Classifier, features: Features, answers: Answers, most: int = MOST
+    model: Classifier, features: Matrix, answers: Answers, most: int = MOST
 ) -> list[Mistake]:
     """Wrong predictions, the most probable first, with the features that spoke most for them.
 

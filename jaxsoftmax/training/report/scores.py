@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxsoftmax.training.data import Dataset
-from jaxsoftmax.training.data.columns import Features
 from jaxsoftmax.training.files import write_file
 from jaxsoftmax.training.model import Classifier
 from jaxsoftmax.training.schema import Section
+from jaxsoftmax.training.sparse import Matrix
 
 Probabilities = npt.NDArray[np.floating]  # (rows, classes)
 Labels = npt.NDArray[np.integer]  # (rows,)
+Blocks = Iterator[tuple[Labels, Probabilities]]  # some rows at a time
 
 TOP = 5
 CONFIDENT = 1.959963984540054  # the 97.5 % quantile of the normal distribution
@@ -75,13 +76,24 @@ class Answers(NamedTuple):
 
 def judge(labels: Labels, blocks: Iterable[Probabilities]) -> Answers:
     """Compares labels with probabilities that come in blocks of rows, one held at a time."""
-    parts, first = [], 0
-    for block in blocks:
-        mine = labels[first : first + len(block)]
-        keep = len(labels) * block.shape[1] <= HELD
-        parts.append(_judged(mine, block, keep=keep))
-        first += len(block)
+    return judge_parts(beside(labels, blocks))
+
+
+def judge_parts(blocks: Blocks) -> Answers:
+    """The same of blocks that come with their labels; probabilities are kept while they are few."""
+    parts, numbers = [], 0
+    for labels, block in blocks:
+        numbers += block.size
+        parts.append(_judged(labels, block, keep=numbers <= HELD))
     return Answers.joined(parts)
+
+
+def beside(labels: Labels, blocks: Iterable[Probabilities]) -> Blocks:
+    """Blocks of rows, each with its labels."""
+    first = 0
+    for block in blocks:
+        yield labels[first : first + len(block)], block
+        first += len(block)
 
 
 def _rank(labels: Labels, probabilities: Probabilities) -> npt.NDArray[np.int64]:
@@ -223,11 +235,16 @@ class Examination(NamedTuple):
 
 
 def examine(
-    model: Classifier, features: Features, labels: Labels, majority: Majority, seed: int = 0
+    model: Classifier, features: Matrix, labels: Labels, majority: Majority, seed: int = 0
 ) -> Examination:
     """Scores a model on encoded rows."""
-    answers = judge(labels, model.blocks(features))
-    return Examination(score(answers, model.classes, majority, seed), answers, model.classes)
+    return examined(judge(labels, model.blocks(features)), majority, seed)
+
+
+def examined(answers: Answers, majority: Majority, seed: int = 0) -> Examination:
+    """Scores what a model said."""
+    classes = majority.classes
+    return Examination(score(answers, classes, majority, seed), answers, classes)
 
 
 class Majority(NamedTuple):

@@ -17,17 +17,17 @@ import io
 import numpy as np
 import numpy.typing as npt
 
-from jaxsoftmax.training.data.columns import Features
 from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.model import Classifier
 from jaxsoftmax.training.model.units import Floats, affine, in_units
+from jaxsoftmax.training.sparse import Matrix
 
 MOST = 2000  # coefficients, whose Hessian is inverted whole
 ROWS = 4096  # at a time
 
 
 def standard_errors(
-    model: Classifier, features: Features, weights: npt.NDArray[np.floating], l2: float
+    model: Classifier, features: Matrix, weights: npt.NDArray[np.floating], l2: float
 ) -> Floats:
     """Of the coefficients in the units of the data, ``(D + 1, C)``; the last row is the bias.
 
@@ -65,9 +65,7 @@ def standard_errors(
     return errors
 
 
-def _information(
-    model: Classifier, features: Features, weights: npt.NDArray[np.floating]
-) -> Floats:
+def _information(model: Classifier, features: Matrix, weights: npt.NDArray[np.floating]) -> Floats:
     """``(C (D + 1), C (D + 1))``, class by class."""
     width, classes = np.shape(model.params.kernel)
     total = np.zeros((classes, width + 1, classes, width + 1))

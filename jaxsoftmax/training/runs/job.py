@@ -15,7 +15,7 @@ from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.solvers import Problem, Solver
 from jaxsoftmax.training.solvers.optimizers import FullBatch
 from jaxsoftmax.training.solvers.schedules import Horizon
-from jaxsoftmax.training.sparse import SparseRows
+from jaxsoftmax.training.sparse import Matrix, SparseRows
 
 from . import plan
 from .devices import Devices, mesh_of, padded
@@ -72,7 +72,7 @@ def prepare(config: RunConfig, dataset: Dataset) -> Job:
     validation = np.zeros(stop, np.float32)
     validation[dataset.parts.validation] = dataset.part("validation").weights
     rows = Problem(  # rows that are missing have weight 0, as have test rows that lie among them
-        _placed(devices, dataset.features, jnp.dtype(config.columns.dtype)),
+        placed(devices, dataset.features, jnp.dtype(config.columns.dtype)),
         devices.place_rows(dataset.labels),
         devices.place_rows(weights),
         l1=jnp.float32(config.model.l1),
@@ -94,9 +94,9 @@ def prepare(config: RunConfig, dataset: Dataset) -> Job:
     )
 
 
-def _placed(devices: Devices, features: Any, dtype: Any) -> Any:
-    """Features on the devices; on a mesh sparse ones are dense."""
-    if devices.mesh is not None or not isinstance(features, SparseRows):
+def placed(devices: Devices, features: Matrix, dtype: Any) -> Any:
+    """Features on the devices; sparse ones stay so."""
+    if not isinstance(features, SparseRows):
         return devices.place_rows(features, dtype=dtype)
     return SparseRows(
         devices.place_rows(features.columns),

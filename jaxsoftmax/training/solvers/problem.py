@@ -102,11 +102,15 @@ def mean(function: Callable[[Problem], T], problem: Problem) -> T:
     if not isinstance(problem.features, SparseRows):
         return function(problem)
     count, width = problem.features.shape
-    step = min(count, rows_at_a_time(width))
+    devices = jax.sharding.get_abstract_mesh().shape.get(ROWS, 1)
+    step = min(count // devices, rows_at_a_time(width))
 
     def split(leaf: Array) -> Array:
-        missing = [(0, -count % step)] + [(0, 0)] * (leaf.ndim - 1)
-        return jnp.pad(leaf, missing).reshape(-1, step, *leaf.shape[1:])
+        """``(blocks, rows, …)``, in each as many rows of every device."""
+        own = leaf.reshape(devices, -1, *leaf.shape[1:])
+        missing = [(0, 0), (0, -own.shape[1] % step)] + [(0, 0)] * (leaf.ndim - 1)
+        blocks = jnp.pad(own, missing).reshape(devices, -1, step, *leaf.shape[1:])
+        return jnp.swapaxes(blocks, 0, 1).reshape(-1, devices * step, *leaf.shape[1:])
 
     @jax.checkpoint  # dense rows are made again for a derivative, and not kept
     def weighed(columns: Array, values: Array, labels: Array, weights: Array) -> T:

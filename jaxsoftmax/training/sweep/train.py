@@ -15,6 +15,7 @@ from jaxsoftmax.training.config.keys import SweepConfig
 from jaxsoftmax.training.data import Dataset, prepare
 from jaxsoftmax.training.errors import InputError
 from jaxsoftmax.training.runs import job, plan
+from jaxsoftmax.training.runs.devices import Devices
 from jaxsoftmax.training.solvers import Problem, State, Status
 from jaxsoftmax.training.solvers.optimizers import FirstOrder, Fista, Lbfgs, NewtonCg
 
@@ -114,8 +115,9 @@ def _check_same(first: Dataset, other: Dataset) -> None:
 
 def _of_file(config: RunConfig, dataset: Dataset, runs: Sequence[Point]) -> Iterator[Outcome]:
     stop = dataset.parts.validation.stop
+    here = Devices(None, stop, len(dataset.classes))
     rows = Problem(
-        jax.device_put(dataset.features[:stop].astype(jnp.dtype(config.columns.dtype), copy=False)),
+        job.placed(here, dataset.features, jnp.dtype(config.columns.dtype)),
         jnp.asarray(dataset.labels[:stop]),
         jnp.zeros(stop, jnp.float32),
         jnp.float32(0),

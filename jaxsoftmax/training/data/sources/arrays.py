@@ -63,7 +63,7 @@ def read_safetensors(path: Path, data: DataConfig) -> Source:
             try:
                 with safetensors.safe_open(path, "numpy") as file:
                     names = _chosen(path, data, list(file.keys()))
-                    arrays = {name: file.get_tensor(name) for name in names if name}
+                    arrays = {name: _wide(file.get_tensor(name)) for name in names if name}
             except safetensors.SafetensorError as error:
                 raise InputError(f"{path}: is not a safetensors file: {error}") from None
         yield from array_tables(path, _named(path, arrays, names))
@@ -136,6 +136,11 @@ def is_npz(path: Path) -> bool:
     with sentences(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _wide(array: Array) -> Array:
+    """What Arrow has no type for as float32, which holds all its values."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def _labels(path: Path) -> Array:

@@ -20,6 +20,7 @@ from jaxsoftmax.training.data.table import Source, Table
 from jaxsoftmax.training.errors import InputError
 
 from .guard import sentences
+from .packed import unpacked
 
 HEAD = 1 << 18  # bytes that guesses are made from
 BLOCK = 1 << 24  # bytes at a time
@@ -30,6 +31,7 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _NUMBER = re.compile(r"\s*[+-]?(\d+[.,]?\d*|[.,]\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*", re.ASCII)
 _THOUSANDS = re.compile(r"\s*[+-]?[1-9]\d{0,2},\d{3}\s*", re.ASCII)
+_FOR_SPREADSHEETS = re.compile(r'"?sep=."?\s*')
 _FRACTION = re.compile(r"\s*[+-]?\d*[.,]\d+\s*", re.ASCII)
 
 
@@ -43,10 +45,11 @@ class Dialect(NamedTuple):
     names: tuple[str, ...]
     quote: str = '"'
     row_names: bool = False
+    blank: int = 0  # lines before the first that says something
 
 
 def read(path: Path, data: DataConfig) -> Source:
-    """A file of delimited text; ``.gz``, ``.zst`` and ``.bz2`` are unpacked on the way."""
+    """A file of delimited text; a packed one is unpacked on the way."""
     dialect = sniff(path, data)
     guesses = []
     if data.encoding is None and dialect.encoding != "utf-8":
@@ -64,7 +67,7 @@ def read(path: Path, data: DataConfig) -> Source:
 
 def sniff(path: Path, data: DataConfig) -> Dialect:
     """What the first lines say, where the config does not."""
-    with sentences(path), pa.input_stream(str(path)) as file:
+    with sentences(path), unpacked(path) as file:
         raw = file.read(HEAD)
     encoding = data.encoding or _encoding(path, raw)
     text = _decoded(path, raw, encoding)
@@ -75,6 +78,12 @@ def sniff(path: Path, data: DataConfig) -> Dialect:
     lines = text.splitlines(keepends=True)
     if len(raw) == HEAD and len(lines) > 1:
         lines = lines[:-1]  # cut somewhere
+    blank = next((number for number, line in enumerate(lines) if line.strip()), 0)
+    lines = lines[blank:]
+    if _FOR_SPREADSHEETS.fullmatch(lines[0]):
+        raise InputError(
+            f"{path}: line {blank + 1}, '{lines[0].strip()}', is for spreadsheets; delete it"
+        )
     delimiter = data.delimiter or ("\t" if _is_tsv(path) else _delimiter(lines))
     quote = _quote(lines, delimiter)
     rows = _rows(path, lines, delimiter, quote)
@@ -84,7 +93,7 @@ def sniff(path: Path, data: DataConfig) -> Dialect:
     header = _has_header(rows, data) if data.header == "auto" else data.header
     names = _names(path, rows, header=header)
     row_names = len(names) > len(rows[0]) and names[0] == f"{UNNAMED}0"
-    return Dialect(encoding, delimiter, decimal, header, names, quote, row_names)
+    return Dialect(encoding, delimiter, decimal, header, names, quote, row_names, blank)
 
 
 def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
@@ -108,8 +117,8 @@ def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
     options = pyarrow.csv.ReadOptions(
         block_size=BLOCK,
         column_names=list(dialect.names),
-        skip_rows_after_names=0,
-        skip_rows=1 if dialect.header else 0,
+        skip_rows=dialect.blank,
+        skip_rows_after_names=int(dialect.header),  # a row, which may have line breaks in quotes
         encoding=dialect.encoding,
     )
 
@@ -120,7 +129,7 @@ def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
     with sentences(path):
         try:
             with (
-                pa.input_stream(str(path)) as file,
+                unpacked(path) as file,
                 pyarrow.csv.open_csv(file, options, parse, convert) as batches,
             ):
                 for batch in batches:
@@ -143,7 +152,7 @@ def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
 
 def _check_quotes(path: Path, dialect: Dialect) -> None:
     """A quote that is never closed would make one field of the rest of the file."""
-    with pa.input_stream(str(path)) as file:
+    with unpacked(path) as file:
         blocks = iter(lambda: file.read(BLOCK), b"")
         quotes = sum(block.count(dialect.quote.encode()) for block in blocks)
     if quotes % 2 == 0:
@@ -169,17 +178,19 @@ def _numbered(
     path: Path, dialect: Dialect, *, strict: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
     """Each row with the line on which it begins, by the slower reader that counts lines."""
-    with pa.input_stream(str(path)) as stream:
+    with unpacked(path) as stream:
         text = io.TextIOWrapper(stream, dialect.encoding, errors="replace", newline="")
+        for _ in range(dialect.blank):
+            next(text)
         reader = csv.reader(
             text, delimiter=dialect.delimiter, quotechar=dialect.quote, strict=strict
         )
-        line, header = 1, dialect.header
+        line, header = 1 + dialect.blank, dialect.header
         for row in reader:
             if row and not header:
                 yield line, row
             header = header and not row
-            line = reader.line_num + 1
+            line = 1 + dialect.blank + reader.line_num
 
 
 def _ragged(path: Path, dialect: Dialect) -> InputError:
@@ -187,7 +198,12 @@ def _ragged(path: Path, dialect: Dialect) -> InputError:
     bad = [(line, len(row)) for line, row in _numbered(path, dialect) if len(row) != wanted]
     shown = ", ".join(f"line {line} has {count}" for line, count in bad[:LINES_SHOWN])
     more = f" and {len(bad) - LINES_SHOWN} more lines are like that" if len(bad) > 3 else ""
-    return InputError(f"{path}: {shown} fields, the first line has {wanted}{more}")
+    advice = ""
+    if dialect.delimiter == " ":
+        advice = "; where columns are aligned by several spaces, put one delimiter in their place"
+    elif len({count for _, count in bad}) == 1 and len(bad) > LINES_SHOWN:
+        advice = "; if it is a title or a comment, delete it"
+    return InputError(f"{path}: {shown} fields, the first line has {wanted}{more}{advice}")
 
 
 def _explained(path: Path, dialect: Dialect, error: Exception) -> InputError:

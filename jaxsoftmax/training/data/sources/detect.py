@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from jaxsoftmax.training.files import expand
 
 from . import arrays, arrow, builtin, csv, idx, jsonl, svmlight
 from .guard import sentences, steady
+from .packed import SUFFIXES, head, packing
 
 READERS = {
     "csv": csv.read,
@@ -46,7 +48,11 @@ ENDINGS = {
     ".svmlight": "svmlight",
     ".libsvm": "svmlight",
 }
-PACKED = (".gz", ".zst", ".bz2")
+
+HEAD = 64  # bytes that tell a format
+_OBJECT = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*(?:\"|$)"
+)  # of JSON, or the first of many
 
 # Formats that are told by their first bytes, and the name of those that are not read.
 MAGIC = (
@@ -59,6 +65,10 @@ STRANGERS = (
     (b"\x80\x03", "a Python pickle, which can run code when it is opened and is never read here"),
     (b"\x80\x04", "a Python pickle, which can run code when it is opened and is never read here"),
     (b"\x80\x05", "a Python pickle, which can run code when it is opened and is never read here"),
+    (b"\xfd7zXZ", "packed with xz; unpack it, or pack it with gzip or zstd"),
+    (b"7z\xbc\xaf", "packed with 7-Zip; unpack it"),
+    (b"@relation", "an ARFF file; save it as CSV"),
+    (b"@RELATION", "an ARFF file; save it as CSV"),
     (b"%PDF", "a PDF document"),
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
@@ -99,17 +109,18 @@ def format_of(path: Path) -> str:
             f"{path}: is a folder, and none that Hugging Face datasets saved; name the files in it"
         )
     _check_file(path)
-    with sentences(path), path.open("rb") as file:
-        head = file.read(32)
-    if not head:
+    with sentences(path):
+        start, packed = head(path, HEAD), packing(path)
+    if not start:
         raise InputError(f"{path}: is empty")
-    stranger = next((name for magic, name in STRANGERS if head.startswith(magic)), None)
+    stranger = next((name for magic, name in STRANGERS if start.startswith(magic)), None)
     if stranger is not None:
         raise InputError(f"{path}: is {stranger}")
-    if head.startswith(b"PK\x03\x04"):
-        return _zip_format(path)
-    known = next((name for magic, name in MAGIC if head.startswith(magic)), None)
-    return known or _format_named(path)
+    zipped = start.startswith(b"PK\x03\x04")
+    known = next((name for magic, name in MAGIC if start.startswith(magic)), None)
+    if packed and (zipped or known):
+        raise InputError(f"{path}: is a packed {known or 'ZIP'} file; unpack it ({packed})")
+    return _zip_format(path) if zipped else known or _format_named(path, start)
 
 
 def _check_file(path: Path) -> None:
@@ -118,10 +129,11 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: is a pipe or a device, and can be read only once; save it first")
 
 
-def _format_named(path: Path) -> str:
+def _format_named(path: Path, start: bytes) -> str:
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    ending = next((suffix for suffix in reversed(suffixes) if suffix not in PACKED), "")
-    return ENDINGS.get(ending) or ("idx" if idx.recognised(path) else "csv")
+    ending = next((suffix for suffix in reversed(suffixes) if suffix not in SUFFIXES), "")
+    found = ENDINGS.get(ending) or ("idx" if idx.recognised(path) else "csv")
+    return "jsonl" if found == "csv" and _OBJECT.match(start) else found
 
 
 def _zip_format(path: Path) -> str:

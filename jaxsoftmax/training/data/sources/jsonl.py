@@ -14,17 +14,18 @@ from jaxsoftmax.training.data.table import Source, Table
 from jaxsoftmax.training.errors import InputError
 
 from .guard import sentences
+from .packed import head, unpacked
 
 
 def read(path: Path, data: DataConfig) -> Source:
-    """A JSON object in each line, or one array of them; ``.gz`` and ``.zst`` are unpacked."""
+    """A JSON object in each line, or one array of them; a packed file is unpacked on the way."""
     del data
 
     def tables() -> Iterator[Table]:
-        with sentences(path), pa.input_stream(str(path)) as file:
-            head = file.read(1 << 16)
-        with sentences(path), pa.input_stream(str(path)) as file:
-            if head.lstrip()[:1] == b"[":
+        with sentences(path):
+            start = head(path, 1 << 16)
+        with sentences(path), unpacked(path) as file:
+            if start.lstrip()[:1] == b"[":
                 whole = pa.Table.from_pylist(json.loads(file.read()))
             else:
                 options = pyarrow.json.ReadOptions(block_size=1 << 24)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jaxsoftmax.training.sparse import rows_at_a_time
 
 from .arrays import vectors_column
 from .guard import sentences
+from .packed import unpacked
 
 MOST = 1 << 22  # features, whose means and scales are written with the model
 
@@ -28,8 +30,8 @@ def read(path: Path, data: DataConfig) -> Source:
     def whole() -> tuple[Any, Any]:
         from sklearn.datasets import load_svmlight_file
 
-        with sentences(path):
-            matrix, labels = load_svmlight_file(str(path))
+        with sentences(path), io.BufferedReader(unpacked(path)) as file:
+            matrix, labels = load_svmlight_file(file)
         if matrix.shape[1] > MOST:
             raise InputError(
                 f"{path}: has a feature of number {matrix.shape[1]:,}, "
