@@ -1,5 +1,6 @@
 """What wrong arguments are told: the whole sentence, naming argument, expectation and what came."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxsoftmax
 from jaxsoftmax import (
     cross_entropy,
     linear_softmax_cross_entropy,
@@ -237,3 +239,39 @@ def test_a_wrong_argument_is_told(
         call()
     assert type(caught.value) is error
     assert str(caught.value) == sentence
+
+
+ON_LOGITS = {"x": X, "a": X, "logits": X, "probs": X, "labels": Y}
+LINEAR = {
+    "features": X,
+    "kernel": X.T,
+    "labels": Y,
+    "classes": Y,
+    "k": 1,
+    "loss": lambda stats, _: stats.entropy,
+    "teacher_features": X,
+    "teacher_kernel": X.T,
+}
+FUNCTIONS = sorted(
+    name for name in vars(jaxsoftmax) if name.startswith(("softmax", "log", "sparse", "linear"))
+)
+# No argument is any of these: neither an array of numbers, nor an option.
+NOTHING = ["mean?", {1}, np.array(["a"]), np.array([None])]
+# What is true or false of any value; a tree of arrays may be a list.
+TAKES_ANY = {"keepdims", "return_sign", "return_stats", "return_rest", "reverse"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_is_no_argument_at_all_is_told_by_its_name(name: str) -> None:
+    function: Callable[..., Any] = getattr(jaxsoftmax, name)
+    parameters = inspect.signature(function).parameters
+    known = LINEAR if name.startswith("linear") else ON_LOGITS
+    given = {p: known[p] for p in parameters if p in known}
+    if name == "softmax_cross_entropy":
+        given["labels"] = X
+    for parameter in sorted(parameters.keys() - TAKES_ANY):
+        beside = given | ({"labels": Y[:, None]} if parameter == "label_weights" else {})
+        for value in NOTHING:
+            with pytest.raises((TypeError, ValueError)) as caught:
+                function(**beside | {parameter: value})
+            assert str(caught.value).startswith(f"{name}: {parameter} must "), (parameter, value)

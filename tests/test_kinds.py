@@ -224,6 +224,12 @@ def test_an_entry_of_weight_0_has_no_part(mode: Callable[..., Any], poison: floa
     np.testing.assert_array_equal(gradient, [1, 0])
 
 
+@pytest.mark.parametrize("poison", [89.0, INF, -INF, NAN])
+def test_an_entry_of_weight_0_has_no_part_in_reverse_over_reverse(poison: float) -> None:
+    hessian = jax.jacrev(jax.grad(lambda a: logsumexp(a, b=array(1, 0, 1))))(array(0, poison, 0))
+    np.testing.assert_allclose(hessian, [[0.25, 0, -0.25], [0, 0, 0], [-0.25, 0, 0.25]])
+
+
 def test_the_derivative_in_a_weight_of_0_of_what_is_larger_than_the_rest() -> None:
     gradient = jax.jit(jax.grad(lambda b: logsumexp(array(0, 3), b=b)))(array(1, 0))
     np.testing.assert_allclose(gradient, [1, np.exp(3)], rtol=1e-6)

@@ -232,8 +232,22 @@ def _total(kept: _Weighted, axis: int) -> tuple[Array, Array]:
     bounded = finite(kept.max)
     most = select(kept.b != 0, bounded, largest_number(bounded))
     m = shift(bounded, kept.room)
-    e = jnp.exp(xla.at_most(wide(xla.stored(kept.a)), most) - m)
+    e = _exp(xla.at_most(wide(xla.stored(kept.a)), most) - m)
     return e, jnp.sum(scaled(e, wide(kept.b)), axis, keepdims=True)
+
+
+@custom_rules
+def _exp(z: Array) -> Array:
+    """exp z, which may overflow where b is 0: nothing comes of that where nothing is asked."""
+    return jnp.exp(z)
+
+
+def _exp_fwd(z: Array) -> tuple[Array, Array]:
+    e = _exp(z)
+    return e, e
+
+
+_exp.defrules(_exp_fwd, scaled, lambda e, e_bar: (scaled(e, e_bar),))
 
 
 def _room(b: Array, axis: int) -> Array:

@@ -19,12 +19,12 @@ from jax import Array
 from jaxsoftmax.autodiff.select import select
 from jaxsoftmax.ops.devices.mesh import placed_like
 
-from .axes import Axes, merged_axis
+from .axes import Axes, is_index, merged_axis
 
 
 def floating(function: str, name: str, value: Any) -> Array:
     """`value` as f16, bf16, f32 or f64; integers become floats before any arithmetic."""
-    array = _array(function, name, value)
+    array = as_array(function, name, value)
     dtype = array.dtype
     if dtype == jnp.bool_:
         raise TypeError(
@@ -49,7 +49,7 @@ def floating(function: str, name: str, value: Any) -> Array:
 
 def floating_loss(function: str, name: str, value: Any) -> Array:
     """As `floating`, but integers are refused: such logits are most often swapped arguments."""
-    array = _array(function, name, value)
+    array = as_array(function, name, value)
     if jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(
             f"{function}: {name} must be floating point, got {_kind(array)}. "
@@ -70,7 +70,7 @@ def broadcast_with(function: str, x: Array, **others: Any) -> Array:
 
     Where there is no such shape, what checks the others has the sentence for it.
     """
-    shapes = [_array(function, name, v).shape for name, v in others.items() if v is not None]
+    shapes = [as_array(function, name, v).shape for name, v in others.items() if v is not None]
     try:
         shape = jnp.broadcast_shapes(x.shape, *shapes)
     except ValueError:
@@ -123,7 +123,7 @@ def _for_all_rows(x: Array, class_axes: Axes) -> str:
 
 
 def _boolean(function: str, where: Any) -> Array:
-    mask = _array(function, "where", where)
+    mask = as_array(function, "where", where)
     if mask.dtype != jnp.bool_:
         raise TypeError(f"{function}: where must be boolean, got {_kind(mask)}. Write where != 0.")
     return mask
@@ -164,8 +164,11 @@ def _broadcast(
 
 
 def are_classes(labels: Any) -> bool:
-    """Whether labels are class indices rather than distributions."""
-    return jnp.issubdtype(jnp.result_type(labels), jnp.integer)
+    """Whether labels are class indices rather than distributions, or nothing at all."""
+    try:
+        return jnp.issubdtype(jnp.result_type(labels), jnp.integer)
+    except (TypeError, ValueError):  # what checks distributions has the sentence for it
+        return False
 
 
 def integer_labels(
@@ -179,7 +182,7 @@ def integer_labels(
 ) -> Array:
     """Class labels of the batch shape of `x`."""
     _refuse_wide_labels(function, labels, name)
-    array = _array(function, name, labels)
+    array = as_array(function, name, labels)
     axes = tuple(i for i in range(x.ndim) if i not in class_axes)
     batch = tuple(x.shape[i] for i in axes)
     if not jnp.issubdtype(array.dtype, jnp.integer):
@@ -203,7 +206,8 @@ def _refuse_wide_labels(function: str, labels: Any, name: str) -> None:
     if not isinstance(labels, (np.ndarray, np.generic, int)):
         return
     given = np.asarray(labels)
-    if given.dtype.kind not in "iuO" or given.size == 0:
+    whole = given.dtype.kind in "iu" or isinstance(labels, int)
+    if not whole or given.size == 0:
         return
     limits = np.iinfo(
         jax.dtypes.canonicalize_dtype(np.int64 if given.dtype == object else given.dtype)
@@ -217,7 +221,7 @@ def _refuse_wide_labels(function: str, labels: Any, name: str) -> None:
 
 def distribution_labels(function: str, labels: Any, x: Array, *, what: str = "logits") -> Array:
     """Target distributions of exactly the shape of `x`."""
-    array = _array(function, "labels", zero_or_one(labels))
+    array = as_array(function, "labels", zero_or_one(labels))
     if jnp.issubdtype(array.dtype, jnp.integer) and array.ndim < x.ndim:
         raise TypeError(
             f"{function}: labels must be distributions over the classes, of shape {x.shape}, got "
@@ -253,7 +257,7 @@ def ignore_index(function: str, value: Any) -> int | None:
     """The label of rows to leave out, or None."""
     if value is None:
         return None
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+    if not is_index(value):
         raise TypeError(
             f"{function}: ignore_index must be an int or None, got {type(value).__name__}."
         )
@@ -276,14 +280,24 @@ def number(function: str, name: str, value: Any, fits: Callable[[float], bool], 
     return float(value)
 
 
-def _array(function: str, name: str, value: Any) -> Array:
+def as_array(function: str, name: str, value: Any) -> Array:
+    """`value` as JAX has it: an array or a number, and nothing that must be guessed at."""
     if isinstance(value, (list, tuple)) or value is None:
         raise TypeError(
             f"{function}: {name} must be an array, got a {type(value).__name__}. "
             f"Write jnp.asarray({name})."
         )
-    return jnp.asarray(value)
+    if isinstance(value, Array):
+        return value
+    try:
+        return jnp.asarray(value)
+    except TypeError:
+        came = _kind(value) if isinstance(value, np.ndarray) else type(value).__name__
+        raise TypeError(f"{function}: {name} must be an array of numbers, got {came}.") from None
+    except OverflowError:
+        sentence = f"{function}: {name} must fit an integer of 32 bits, got {value}. "
+        raise ValueError(sentence + f"Write jnp.float32({name}).") from None
 
 
-def _kind(array: Array) -> str:
+def _kind(array: Array | np.ndarray[Any, Any]) -> str:
     return f"{array.dtype}{list(array.shape)}"

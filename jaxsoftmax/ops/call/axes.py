@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,15 @@ Axis = int | Sequence[int] | None
 Axes = tuple[int, ...]
 
 
+def is_index(value: Any) -> bool:
+    """Whether `value` is one integer, of Python, NumPy or JAX."""
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, (bool, np.bool_))
+
+
 def axes(function: str, axis: Axis, ndim: int) -> Axes:
     """`axis` as a tuple of non-negative ints, in the order they are given; None means all axes."""
     if axis is None:
@@ -23,7 +33,7 @@ def axes(function: str, axis: Axis, ndim: int) -> Axes:
     given = axis if isinstance(axis, (tuple, list)) else (axis,)
     found = []
     for one in given:
-        if isinstance(one, (bool, np.bool_)) or not hasattr(one, "__index__"):
+        if not is_index(one):
             raise TypeError(
                 f"{function}: axis must be an int, a tuple of ints or None, got {axis!r}."
             )

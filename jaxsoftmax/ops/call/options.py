@@ -40,7 +40,13 @@ class Options(NamedTuple):
 
     @classmethod
     def checked(
-        cls, function: str, label_smoothing: float, z_loss: float, logit_softcap: float | None
+        cls,
+        function: str,
+        label_smoothing: float,
+        z_loss: float,
+        logit_softcap: float | None,
+        *,
+        prefix: str = "",
     ) -> Options:
         """Options in range, or an error that says what the range is."""
         smoothing = arguments.number(
@@ -50,8 +56,9 @@ class Options(NamedTuple):
             function, "z_loss", z_loss, lambda v: 0 <= v < float("inf"), "finite and at least 0"
         )
         if logit_softcap is not None:
+            name = prefix + "logit_softcap"
             logit_softcap = arguments.number(
-                function, "logit_softcap", logit_softcap, lambda v: v > 0, "positive, or None"
+                function, name, logit_softcap, lambda v: v > 0, "positive, or None"
             )
             logit_softcap = None if logit_softcap == float("inf") else logit_softcap
         return cls(smoothing, z_loss, logit_softcap)

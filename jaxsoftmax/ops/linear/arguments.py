@@ -67,7 +67,7 @@ def check_axis(function: str, axis_name: Any) -> None:
         return
     try:
         lax.axis_size(axis_name)
-    except NameError as error:
+    except (NameError, TypeError) as error:
         raise ValueError(
             f"{function}: axis_name must be a mesh axis of a surrounding jax.shard_map, got "
             f"{axis_name!r}. Outside of shard_map leave it out: the arrays say where they are."
@@ -76,9 +76,11 @@ def check_axis(function: str, axis_name: Any) -> None:
 
 def masks(function: str, where: Any, like: Any) -> tuple[Array | None, Array | None]:
     """The mask of the classes (1, C), if all rows have the same, or that of the entries."""
-    shape = jnp.shape(where) if where is not None else ()
-    if where is not None and all(n == 1 for n in shape[:-1]):
-        where = jnp.asarray(where).reshape(shape[-1:])
+    if where is None:
+        return None, None
+    where = arguments.as_array(function, "where", where)
+    if all(n == 1 for n in where.shape[:-1]):
+        where = where.reshape(where.shape[-1:])
         shared = jax.ShapeDtypeStruct((1, like.shape[-1]), like.dtype)
         return arguments.class_mask(function, where, cast(Array, shared)), None
     return None, arguments.class_mask(function, where, like)
@@ -102,7 +104,7 @@ def temperature(function: str, value: Any) -> tuple[float, Array | None]:
 
 def classes_of_rows(function: str, name: str, value: Any, like: Any) -> Array:
     """One class a row (...), or several (..., K), as (..., K)."""
-    batch, shape = like.shape[:-1], jnp.shape(value)
+    batch, shape = like.shape[:-1], _shape(function, name, value)
     if hasattr(value, "dtype") and not arguments.are_classes(value):
         raise TypeError(
             f"{function}: {name} must be integers of the shape {batch} or {_several(batch)}, got "
@@ -126,6 +128,13 @@ def labels(function: str, value: Any, like: Any) -> Array:
     return arguments.distribution_labels(function, value, like)
 
 
+def _shape(function: str, name: str, value: Any) -> tuple[int, ...]:
+    """The shape of `value`, which is not cut to 32 bits for it."""
+    if hasattr(value, "shape") or isinstance(value, int):
+        return jnp.shape(value)
+    return arguments.as_array(function, name, value).shape
+
+
 def _several(batch: tuple[int, ...]) -> str:
     """(..., K) for people."""
     return f"({', '.join(map(str, batch))}{', ' if batch else ''}K)"
@@ -144,7 +153,7 @@ def ignore_index(function: str, value: Any, y: Array) -> int | None:
 
 def sparse_labels(function: str, labels: Any, weights: Any, like: Any) -> tuple[Array, Array]:
     """Several classes of each row, (..., K), and their weights."""
-    batch, shape = like.shape[:-1], jnp.shape(labels)
+    batch, shape = like.shape[:-1], _shape(function, "labels", labels)
     if len(shape) != len(batch) + 1 or shape[:-1] != batch or not arguments.are_classes(labels):
         raise ValueError(
             f"{function}: with label_weights, labels must be integers of the shape "

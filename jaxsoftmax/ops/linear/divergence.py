@@ -254,7 +254,10 @@ def _divergence(
             f"and {other.shape}."
         )
     static, moving = linear.temperature(function, temperature)
-    options, of_teacher = (Options.checked(function, 0.0, 0.0, cap) for cap in softcaps)
+    options, of_teacher = (
+        Options.checked(function, 0.0, 0.0, cap, prefix=prefix)
+        for cap, prefix in zip(softcaps, ("", "teacher_"), strict=True)
+    )
     linear.check_reduction(function, reduction)
     linear.check_axis(function, axis_name)
     dtype = product_dtype(like.dtype, other.dtype)

@@ -109,7 +109,7 @@ def linear_softmax_row_loss(
     y = linear.labels(NAME, labels, like)
     ignored = linear.ignore_index(NAME, ignore_index, y)
     u = linear.row_weights(NAME, weights, like.shape[:-1], like.dtype)
-    given = jax.tree.map(jnp.asarray, arrays)
+    given = jax.tree.map(lambda a: arguments.as_array(NAME, "arrays", a), arrays)
     _check(loss, given, like)
     leaves, tree = jax.tree.flatten(given)
     shared_mask, entries = linear.masks(NAME, where, like)
@@ -129,6 +129,10 @@ def linear_softmax_row_loss(
 
 def _check(loss: Loss, arrays: Any, like: Any) -> None:
     """`loss` is a function of rows of the arrays, and of nothing else that moves."""
+    if not callable(loss):
+        raise TypeError(
+            f"{NAME}: loss must be a function of statistics and arrays, got {type(loss).__name__}."
+        )
     batch = like.shape[:-1]
     for array in jax.tree.leaves(arrays):
         if array.shape[: len(batch)] != batch:
