@@ -168,3 +168,5 @@ def pytest_benchmark_update_machine_info(
 def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, Any]) -> None:
     output_json["absent"] = peers.absent_sentence()
     output_json["size"] = config.getoption("size")
+    for benchmark in output_json["benchmarks"]:
+        del benchmark["params"]  # functions, which are no JSON; its name and facts say the same
