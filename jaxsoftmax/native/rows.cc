@@ -6,7 +6,6 @@
 // sure a row is, and nothing need be searched: entries that equal m are counted, not summed. A class
 // has more than half of the probability exactly where x = m and r < 1. Rows of few classes are taken
 // W at a time, one in each lane; in longer ones numbers of a row are doubles.
-#include <algorithm>
 #include <vector>
 
 #include "simd.h"
@@ -154,14 +153,6 @@ T* row_of(void* a, int64_t row, int64_t classes) {
   return (T*)a + row * classes;
 }
 
-template <class T>
-bool is_zero(const T* v, int64_t classes) {
-  return sum(classes, [&](int64_t j, int64_t n) LAMBDA {
-           const vf a = part(v, j, n);
-           return a < vf{} ? -a : a;
-         }) == 0;
-}
-
 // ------------------------------------------------------------------------------------------------
 // The operations
 // ------------------------------------------------------------------------------------------------
@@ -189,8 +180,7 @@ void softmax(const Call& call, int64_t first, int64_t last) {
   }
 }
 
-// p, v -> p (u - sum p u), u = v less its entry at the class that has more than half of p. Where v = 0 throughout,
-// p may be NaN: of a row of -inf that the caller selects away.
+// p, v -> p (u - sum p u), u = v less its entry at the class that has more than half of p
 template <class T>
 void softmax_product(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
@@ -199,10 +189,9 @@ void softmax_product(const Call& call, int64_t first, int64_t last) {
       vf p[kShortProduct], v[kShortProduct], at{}, mean{};
       load_rows(row_of<T>(call.in[0], i, C), C, n, p);
       load_rows(row_of<T>(call.in[1], i, C), C, n, v);
-      vi nothing = vi{} - 1;
-      for (int64_t c = 0; c < C; ++c) at = (p[c] > 0.5f) ? v[c] : at, nothing &= v[c] == 0.0f;
+      for (int64_t c = 0; c < C; ++c) at = (p[c] > 0.5f) ? v[c] : at;
       for (int64_t c = 0; c < C; ++c) v[c] -= at, mean += p[c] * v[c];
-      for (int64_t c = 0; c < C; ++c) v[c] = nothing ? vf{} : p[c] * (v[c] - mean);
+      for (int64_t c = 0; c < C; ++c) v[c] = p[c] * (v[c] - mean);
       store_rows(row_of<T>(call.out[0], i, C), C, n, v);
     });
     return;
@@ -222,13 +211,10 @@ void softmax_product(const Call& call, int64_t first, int64_t last) {
     const vf k = all(main);
     if (any)
       mean = sum(C, [&](int64_t j, int64_t n) LAMBDA { return part(p, j, n) * (part(v, j, n) - k); });
-    T* out = row_of<T>(call.out[0], i, C);
-    if (mean != mean && is_zero(v, C)) {
-      std::fill(out, out + C, T{});
-      continue;
-    }
     const vf s = all((float)mean);
-    write(out, C, [&](int64_t j, int64_t n) LAMBDA { return part(p, j, n) * ((part(v, j, n) - k) - s); });
+    write(row_of<T>(call.out[0], i, C), C, [&](int64_t j, int64_t n) LAMBDA {
+      return part(p, j, n) * ((part(v, j, n) - k) - s);
+    });
   }
 }
 

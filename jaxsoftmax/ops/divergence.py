@@ -151,9 +151,10 @@ def _sum(x: Array) -> Array:
 def _terms(p: Array, q: Array, d: Array, lost: ArrayLike = 0.0) -> Array:
     """p φ(d + lost) for q = p e⁻ᵈ."""
     near, far = (d > -2) & (d < 1), ~(d > _FALLEN)
-    power = jnp.exp(-zero_where(near | far, d))
-    phi = select(near, _phi(zero_where(~near, d)), (d - 1) + zero_where(far, power))
-    phi = phi + lost * zero_where(jnp.isinf(d), d - phi)  # φ' = d - φ
+    d_near = zero_where(~near, d)
+    series, power = _phi(d_near), zero_where(far, jnp.exp(-zero_where(near | far, d)))
+    phi = select(near, series, (d - 1) + power)
+    phi = phi + lost * select(near, d_near - series, 1 - power)  # φ' = 1 - e⁻ᵈ
     # A class with p = 0 adds q, whatever d is.
     return zero_where(p == 0, p * phi) + zero_where(~far, q)
 

@@ -6,8 +6,7 @@ Jacobian   ∂pᵢ/∂xⱼ = pᵢ (δᵢⱼ - pⱼ),  J = diag(p) - p pᵀ = J�
 JVP        ṗ = p ∘ (ẋ - Σ p∘ẋ)
 VJP        x̄ = p ∘ (p̄ - Σ p∘p̄)                the same map, since J = Jᵀ
 Saved      p
-Edges      -inf: p = 0 and no derivative. NaN or +inf: NaN in its row. A row of -inf: NaN, but
-           for the derivative along a (co)tangent of 0, which is 0.
+Edges      -inf: p = 0 and no derivative. NaN or +inf: NaN in its row. A row of -inf: NaN.
            `where`: a masked class has p = 0 and no derivative; so has a row masked throughout.
 Source     Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4), doi:10.1093/imanum/draa038
 """
@@ -26,7 +25,7 @@ from .call.axes import Axis, axes, merge, merged_axis, split
 from .devices.classes import Classes, Here
 from .devices.mesh import placed_like
 from .row import xla
-from .row.exponentials import exponentials, majority, wide, zero_where, zero_where_dropped
+from .row.exponentials import exponentials, majority, wide, zero_where_dropped
 
 
 @one_program
@@ -154,12 +153,8 @@ def jacobian_product(p: Array, v: Array, classes: Classes) -> Array:
 
 def _jacobian_product(p: Array, v: Array, *, classes: Classes) -> Array:
     dtype, p, v = v.dtype, wide(p), wide(v)
-    at_main, size = classes.sums(*map(lax.stop_gradient, (majority(p) * v, jnp.abs(v))))
-    # Where v = 0 throughout p may be NaN: of a row of -inf that the caller selects away.
-    nothing = size == 0
-    u = v - zero_where(nothing, at_main)
-    mean = zero_where(nothing, classes.sums(p * u)[0])
-    return zero_where(nothing, p * (u - mean)).astype(dtype)
+    u = v - lax.stop_gradient(classes.sums(majority(p) * v)[0])
+    return (p * (u - classes.sums(p * u)[0])).astype(dtype)
 
 
 def centred_product(p: Array, v: Array, classes: Classes) -> Array:

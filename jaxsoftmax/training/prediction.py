@@ -65,11 +65,18 @@ def predict(folder: Path, source: Path, output: Path | None, answer: Answer = An
     Raises:
       InputError: The file lacks a column, a row cannot be read, or output and input are one file.
     """
-    model, config = load(folder), load_config(folder / CONFIG)
+    model = load(folder)
     if output is not None and output.exists() and source.exists() and output.samefile(source):
         raise InputError(f"{output}: is the input; predictions are never written over it")
     with _input(source) as path, _writer(output) as sink:
-        return _predict(model, config.data.elsewhere(str(path)), sink, answer)
+        return _predict(model, _read_like_the_run(folder, str(path)), sink, answer)
+
+
+def _read_like_the_run(folder: Path, path: str) -> DataConfig:
+    """How a file is read; a model by itself, without its run, knows nothing of that."""
+    if not (folder / CONFIG).exists():
+        return DataConfig.model_validate({"path": path})
+    return load_config(folder / CONFIG).data.elsewhere(path)
 
 
 def _predict(model: Classifier, data: DataConfig, sink: IO[bytes], answer: Answer) -> Done:
