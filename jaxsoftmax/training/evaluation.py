@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from .config import RunConfig, load_config
 from .data import Dataset, labels, prepare, survey
+from .data.again import open_again
 from .data.labels import Labels
-from .data.sources import open_source
 from .data.sources.arrays import LABELS
 from .errors import InputError
 from .model import Classifier, load
@@ -149,7 +149,8 @@ def evaluate_file(
     summary = read_summary(folder)  # first: it vouches for what the others read
     model, config = load(folder), config_of(folder)
     named = config.data.label if isinstance(config.data.label, str) else summary.label
-    source = open_source(config.data.elsewhere(str(path), None if named == ARRAY else named))
+    label = None if named == ARRAY else named
+    source = open_again(str(path), model.columns, config.data, label)
 
     def judged() -> Blocks:
         count = 0

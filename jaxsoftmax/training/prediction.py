@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from .config import load_config
-from .config.keys import DataConfig
 from .data import Table
-from .data.sources import open_source
+from .data.again import open_again
 from .data.survey import column_named
+from .data.table import Source
 from .errors import InputError
 from .model import Classifier, load
 from .runs.folder import CONFIG
@@ -69,21 +69,17 @@ def predict(folder: Path, source: Path, output: Path | None, answer: Answer = An
     if output is not None and output.exists() and source.exists() and output.samefile(source):
         raise InputError(f"{output}: is the input; predictions are never written over it")
     with _input(source) as path, _writer(output) as sink:
-        return _predict(model, _read_like_the_run(folder, str(path)), sink, answer)
+        # A model by itself, without its run, does not know how its rows were read.
+        config = load_config(folder / CONFIG) if (folder / CONFIG).exists() else None
+        rows = open_again(str(path), model.columns, None if config is None else config.data)
+        return _predict(model, rows, sink, answer)
 
 
-def _read_like_the_run(folder: Path, path: str) -> DataConfig:
-    """How a file is read; a model by itself, without its run, knows nothing of that."""
-    if not (folder / CONFIG).exists():
-        return DataConfig.model_validate({"path": path})
-    return load_config(folder / CONFIG).data.elsewhere(path)
-
-
-def _predict(model: Classifier, data: DataConfig, sink: IO[bytes], answer: Answer) -> Done:
+def _predict(model: Classifier, source: Source, sink: IO[bytes], answer: Answer) -> Done:
     rows = bad = 0
     unseen: dict[str, int] = {}
     writer = None
-    for table in open_source(data).tables():
+    for table in source.tables():
         encoded = model.columns.encode(table)
         if encoded.complaint is not None and answer.on_bad_row == "error":
             raise InputError(f"{encoded.complaint}; --on-bad-row skip or nan goes on")

@@ -53,3 +53,21 @@ def test_the_file_of_training_is_read_again(name, write, said, tmp_path):
     scores = evaluate_file(tmp_path / "run", tmp_path / name).scores
     assert scores.accuracy == np.mean(np.array(answers) == Y)
     assert scores.rows == len(Y)
+
+
+def test_another_delimiter_than_that_of_training(tmp_path):
+    """What the config says of the file of training need not hold for the next one."""
+    lines = ["a;b;y", *(f"{a};{b};{y}" for (a, b), y in zip(X, Y, strict=True))]
+    (tmp_path / "t.csv").write_text("\n".join(lines).replace(".", ","))
+    (tmp_path / "next.csv").write_text("\n".join(lines).replace(";", ","))
+    said = {"path": str(tmp_path / "t.csv"), "label": "y", "delimiter": ";", "decimal": ","}
+    tree = {"data": said, "model": {"l2": 0.1}, "solver": {"name": "newton_cg"}}
+    config = RunConfig.model_validate_json(json.dumps(tree))
+    (tmp_path / "run").mkdir()
+    train(config, data.prepare(config), tmp_path / "run")
+    written = []
+    for name in ("t.csv", "next.csv"):
+        predict(tmp_path / "run", tmp_path / name, tmp_path / "answers.csv")
+        written.append((tmp_path / "answers.csv").read_text())
+        assert evaluate_file(tmp_path / "run", tmp_path / name).scores.rows == len(Y)
+    assert written[0] == written[1]
