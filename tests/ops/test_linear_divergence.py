@@ -286,20 +286,26 @@ def test_near_zero_the_relative_accuracy_is_kept(kind, size):
             np.testing.assert_allclose(ours, exact, rtol=0, atol=8 * 2.0**-23 * np.abs(exact).max())
 
 
+@pytest.mark.parametrize(("beta", "most"), [(None, 4.5), (0.5, 6.0), (0.1, 7.0)])
 @pytest.mark.parametrize(("classes", "number"), [(2, 4096), (100, 512)])
 @pytest.mark.parametrize("size", [1e-3, 0.3, 3.0])
-def test_the_last_bits_of_random_rows(classes, number, size):
-    """Of few classes no errors average out; d in one float32 alone leaves 5.1 to 5.5 ULP."""
+def test_the_last_bits_of_random_rows(classes, number, size, beta, most):
+    """Of few classes no errors average out; d in one float32 leaves 5.5 of KL, 11.4 of JS."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(number, classes)).astype(np.float32)
     y = (x + size * rng.normal(size=x.shape)).astype(np.float32)
-    values = np.asarray(jax.jit(lambda x, y: divergence(x, y, classes=Here(1), beta=None))(x, y))
+    values = np.asarray(jax.jit(lambda x, y: divergence(x, y, classes=Here(1), beta=beta))(x, y))
     log_p, log_q = (special.log_softmax(z.astype(np.float64), 1) for z in (x, y))
     d = log_q - log_p
-    exact = (np.exp(log_q) * (np.expm1(-d) + d)).sum(1)
+    if beta is None:
+        exact = (np.exp(log_q) * (np.expm1(-d) + d)).sum(1)
+    else:
+        a, b = -np.log1p(beta * np.expm1(d)), -np.log1p((1 - beta) * np.expm1(-d))
+        of_p, of_q = (np.exp(z) * (np.expm1(-c) + c) for z, c in ((log_p, a), (log_q, b)))
+        exact = (beta * of_q + (1 - beta) * of_p).sum(1)
     errors = np.abs(values[:, 0] - exact) / np.spacing(exact.astype(np.float32))
-    assert errors.max() < 4.5
-    assert np.quantile(errors, 0.99) < 2.6
+    assert errors.max() < most
+    assert np.quantile(errors, 0.99) < 0.6 * most
 
 
 @pytest.mark.parametrize(("kind", "beta"), [("forward", None), ("js", 0.5), ("js", 0.999)])
