@@ -159,7 +159,7 @@ def test_separable_classes_and_a_class_without_rows_end_in_large_weights():
     state = run(SOLVERS["held"], x, (x[:, 0] > 0).astype(np.int32), np.ones(100), 0.0, 3)
     assert state.reason is Status.CONVERGED
     assert state.objective < 1e-4
-    assert state.params.bias[2] < -5
+    assert state.params.bias[2] < -4
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
