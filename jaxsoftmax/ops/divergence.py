@@ -12,7 +12,9 @@ Saved      g, g' where they are asked for
 Accuracy   Both sums of φ have no negative term, so that nothing cancels. Where p and p' are nearly
            the same, d is taken from x' - x: of ℓ' - ℓ, the difference of large numbers, it would be
            noise. Every difference on the way keeps what its rounding loses: one sure class is
-           as far from the others as they are large, and φ doubles an error of d.
+           as far from the others as they are large, and φ doubles an error of d. Sums of terms
+           round once, and take off what the totals of p and p' have rounded: the terms of
+           one class may be nearly all of L.
 Edges      A class that both rule out has no part. One that p' alone rules out adds p to KL (with
            the rest that is the formula), one that p alone rules out makes it +inf; JS is bounded.
            NaN or +inf in the logits, or a row of -inf: NaN in its row.
@@ -63,6 +65,8 @@ class _Two(NamedTuple):
     p_other: Array
     d: Array  # ℓ' - ℓ, 0 where both are -inf
     lost: Array  # what rounding took from d
+    short: Array  # 1 - Σ p, (N, 1): what rounding took from all of p
+    short_other: Array
 
     @classmethod
     def of(cls, x: Array, x_other: Array, classes: Classes) -> _Two:
@@ -80,7 +84,15 @@ class _Two(NamedTuple):
             e * jnp.expm1(delta) / largest,
             e_other / largest_other - e / largest,
         )
-        changed, by = classes.sums(jnp.abs(change), change)
+        # At most 1, or XLA:CPU would take the quotients into the sums to come without rounding them.
+        p, p_other = (
+            xla.capped(*of) for of in ((e / row.total, one), (e_other / other.total, one))
+        )
+        whole = xla.stored(jnp.ones((), p.dtype))
+        changed, by, *parts = classes.sums(
+            jnp.abs(change), change, *_in_two(p, whole), *_in_two(p_other, whole)
+        )
+        short, short_other = ((one - high) - low for high, low in (parts[:2], parts[2:]))
         total = row.total / largest
         near = changed < total / 2
         from_change = jnp.log1p(zero_where(~near, by) / total)
@@ -88,7 +100,7 @@ class _Two(NamedTuple):
             delta, select(near, from_change, other.excess - row.excess)
         )
         d, lost = (zero_where(_in_neither(x_other, x), v) for v in (d, lost + lost_of_d))
-        return cls(kept, kept_other, e / row.total, e_other / other.total, d, lost)
+        return cls(kept, kept_other, p, p_other, d, lost, short, short_other)
 
 
 def _in_neither(x_other: Array, x: Array) -> Array:
@@ -136,24 +148,39 @@ def _exact_difference(x_other: Array, x: Array) -> tuple[Array, Array]:
 def _value(two: _Two, beta: float | None) -> Array:
     p, p_other, d = two.p, two.p_other, two.d
     if beta is None:
-        return _sum(_terms(p_other, p, d, two.lost))
+        return _sum((_terms(p_other, p, d, two.lost), two.short_other))
     a, a_other = _to_mixture(d, beta)
     mixture = beta * p_other + (1 - beta) * p
     # What d has lost moves a and a' by parts that add up to it.
     share = beta * p_other / select(mixture > 0, mixture, jnp.ones_like(mixture))
     of_p = _terms(p, mixture, a, -share * two.lost)
     of_other = _terms(p_other, mixture, a_other, (1 - share) * two.lost)
-    return _sum(beta * of_other + (1 - beta) * of_p)
+    return _sum((beta * of_other, two.short_other), ((1 - beta) * of_p, two.short))
 
 
-def _sum(x: Array) -> Array:
-    """Over the classes of this device."""
-    return jnp.sum(x, 1, keepdims=True)
+def _sum(*parts: tuple[Array, Array]) -> Array:
+    """Σ terms / Σ p over the classes of this device, of each (terms, 1 - Σ p), added and rounded once."""
+    sums = [jnp.sum(terms, 1, keepdims=True) for terms, _ in parts]
+    total = sum(sums[1:], sums[0])
+    unknown = ~jnp.isfinite(total)
+    above = zero_where(unknown, total)
+    halves = [_in_two(zero_where(unknown, terms), above) for terms, _ in parts]
+    high, low = (
+        jnp.sum(sum(half[1:], half[0]), 1, keepdims=True) for half in zip(*halves, strict=True)
+    )
+    missing = [zero_where(unknown, x) * short for x, (_, short) in zip(sums, parts, strict=True)]
+    return select(unknown, total, high + sum(missing, low))
+
+
+def _in_two(x: Array, above: Array) -> tuple[Array, Array]:
+    """x in two parts: the first, of x from 0 to a number above it, add up without rounding."""
+    high = (x + above) - above
+    return high, x - high
 
 
 def _terms(p: Array, q: Array, d: Array, lost: ArrayLike = 0.0) -> Array:
     """p φ(d + lost) for q = p e⁻ᵈ."""
-    near, far = (d > -2) & (d < 1), ~(d > _FALLEN)
+    near, far = (d > -2) & (d < 1), ~((d > -2) | ((d > _FALLEN) & (p > _TINY)))
     d_near = zero_where(~near, d)
     series, power = _phi(d_near), zero_where(far, jnp.exp(-zero_where(near | far, d)))
     phi = select(near, series, (d - 1) + power)
@@ -162,8 +189,8 @@ def _terms(p: Array, q: Array, d: Array, lost: ArrayLike = 0.0) -> Array:
     return zero_where(p == 0, p * phi) + zero_where(~far, q)
 
 
-# Below it p e⁻ᵈ is better known as q.
-_FALLEN = -8.0
+# Below it, and where p may have lost digits, p e⁻ᵈ is better known as q.
+_FALLEN, _TINY = -8.0, 1e-30
 
 
 def _phi(d: Array) -> Array:

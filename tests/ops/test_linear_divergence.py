@@ -286,11 +286,12 @@ def test_near_zero_the_relative_accuracy_is_kept(kind, size):
             np.testing.assert_allclose(ours, exact, rtol=0, atol=8 * 2.0**-23 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize(("beta", "most"), [(None, 4.5), (0.5, 6.0), (0.1, 7.0)])
-@pytest.mark.parametrize(("classes", "number"), [(2, 4096), (100, 512)])
+@pytest.mark.parametrize(("beta", "most"), [(None, 5.0), (0.5, 5.5), (0.1, 7.0)])
+@pytest.mark.parametrize(("classes", "number"), [(2, 4096), (100, 512), (3000, 32)])
 @pytest.mark.parametrize("size", [1e-3, 0.3, 3.0])
 def test_the_last_bits_of_random_rows(classes, number, size, beta, most):
-    """Of few classes no errors average out; d in one float32 leaves 5.5 of KL, 11.4 of JS."""
+    """Of two classes no errors average out; d in one float32 leaves 5.5 of KL, 11.4 of JS."""
+    most = most if classes == 2 else 3.5
     rng = np.random.default_rng(0)
     x = rng.normal(size=(number, classes)).astype(np.float32)
     y = (x + size * rng.normal(size=x.shape)).astype(np.float32)
@@ -305,7 +306,17 @@ def test_the_last_bits_of_random_rows(classes, number, size, beta, most):
         exact = (beta * of_q + (1 - beta) * of_p).sum(1)
     errors = np.abs(values[:, 0] - exact) / np.spacing(exact.astype(np.float32))
     assert errors.max() < most
-    assert np.quantile(errors, 0.99) < 0.6 * most
+    assert np.quantile(errors, 0.99) < 0.7 * most
+
+
+@pytest.mark.parametrize("kind", ["forward", "js"])
+def test_a_class_of_which_float32_holds_one_side_only(kind):
+    """q of the class is below the smallest number that float32 holds whole, p is not."""
+    x = np.array([-16.115116, -17.458174, 61.607143, -19.880037], np.float32)
+    y = np.array([-9.935915, -12.9004, 60.308918, -28.264597], np.float32)
+    beta = {"forward": None, "js": 0.3}[kind]
+    value = jax.jit(lambda x, y: divergence(x, y, classes=Here(1), beta=beta))(x[None], y[None])
+    np.testing.assert_allclose(value[0, 0], exactly(kind, x, y)[0], rtol=5 * 2.0**-23)
 
 
 @pytest.mark.parametrize(("kind", "beta"), [("forward", None), ("js", 0.5), ("js", 0.999)])
