@@ -84,7 +84,7 @@ class _Two(NamedTuple):
             e * jnp.expm1(delta) / largest,
             e_other / largest_other - e / largest,
         )
-        # At most 1, or XLA:CPU would take the quotients into the sums to come without rounding them.
+        # At most 1, or XLA:CPU would take quotients that are not rounded into the sums.
         p, p_other = (
             xla.capped(*of) for of in ((e / row.total, one), (e_other / other.total, one))
         )
@@ -159,7 +159,7 @@ def _value(two: _Two, beta: float | None) -> Array:
 
 
 def _sum(*parts: tuple[Array, Array]) -> Array:
-    """Σ terms / Σ p over the classes of this device, of each (terms, 1 - Σ p), added and rounded once."""
+    """Σ terms / Σ p of each (terms, 1 - Σ p), on this device, added up and rounded once."""
     sums = [jnp.sum(terms, 1, keepdims=True) for terms, _ in parts]
     total = sum(sums[1:], sums[0])
     unknown = ~jnp.isfinite(total)
