@@ -9,7 +9,8 @@ JVP        ṗ = s ∘ (ẋ - Σ s∘ẋ / |S|);  L̇ = Σ (p - e_y)∘ẋ
 VJP        x̄ = s ∘ (p̄ - Σ s∘p̄ / |S|);  x̄ = (p - e_y) L̄
 Saved      p; p - e_y
 Edges      as softmax and the loss on labels, but that a class of probability 0 has a finite loss.
-           Where an entry is just about to join S it counts as outside.
+           Where an entry is just about to join S it counts as outside. J does not change with x
+           where it exists: its derivative is 0, of which nothing is computed.
 Source     Martins & Astudillo, ICML 2016, arXiv:1602.02068; Michelot, J. Optim. Theory Appl. 50
            (1986), doi:10.1007/BF00938486, for the iteration
 """
@@ -154,7 +155,7 @@ def _jacobian_product(p: Array, v: Array, classes: Here) -> Array:
     total, size = classes.sums(zero_where(outside, wide(v)), ones)
     centred = zero_where(outside, wide(v) - total / jnp.maximum(size, jnp.ones_like(size)))
     asked = jnp.any(v != 0, classes.axis, keepdims=True)
-    return (centred + zero_where((p == p) | ~asked, wide(p))).astype(v.dtype)
+    return (centred + zero_where((p == p) | ~asked, lax.stop_gradient(wide(p)))).astype(v.dtype)
 
 
 def _jvp(p: Array, x_dot: Array, *, classes: Here) -> Array:

@@ -83,6 +83,31 @@ def test_short_steps_stay_on_one_piece(x64):
         np.testing.assert_allclose((f(X + 1e-4 * v) - f(X - 1e-4 * v)) / 2e-4, along, atol=1e-8)
 
 
+def test_an_entry_at_the_threshold_is_outside():
+    """Logits on a coarse grid, as half types have them, are there in one row of three."""
+    x = np.round(2 * np.random.default_rng(1).normal(size=(300, 6))) / 2
+    c = np.random.default_rng(2).normal(size=x.shape)
+    p = by_sorting(x)
+    ties = p.max(1, keepdims=True) - (x.max(1, keepdims=True) - x) == 0
+    assert ties.any(1).mean() > 0.3
+    s = (p > 0).astype(float)
+    expected = s * (c - (s * c).sum(1, keepdims=True) / s.sum(1, keepdims=True))
+    for dtype, atol in ((jnp.float32, 1e-6), (jnp.bfloat16, 0.02)):
+        given = jnp.asarray(x, dtype), jnp.asarray(c, dtype)
+        for f in (sparsemax, lambda x: by_sorting(x, jnp)):
+            gradient = jax.vjp(f, given[0])[1](given[1])[0]
+            np.testing.assert_allclose(np.asarray(gradient, float), expected, atol=atol)
+
+
+def test_the_second_derivative_is_0_and_costs_nothing():
+    def along(x, v):
+        return jax.jvp(jax.grad(lambda x: jnp.sum(X * sparsemax(x))), (x,), (v,))[1]
+
+    program = jax.jit(along).lower(X, X).compile()
+    np.testing.assert_array_equal(program(X, X), 0)
+    assert "while" not in program.as_text()
+
+
 def test_dtypes():
     assert_dtypes(sparsemax, X, keeps=True)
     assert_dtypes(sparsemax_loss, X, Y, keeps=False)

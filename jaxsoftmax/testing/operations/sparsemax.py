@@ -21,7 +21,8 @@ def _textbook(x: Any, xp: Any = jnp) -> Any:
     number = xp.ones_like(largest).cumsum(-1)
     size = (number * largest + 1 > total).sum(-1, keepdims=True)
     tau = (xp.take_along_axis(total, size - 1, -1) - 1) / size.astype(x.dtype)
-    return xp.maximum(x - tau, 0)
+    # maximum(x - tau, 0) has half a derivative where x is tau, as is common in half types.
+    return xp.where(x > tau, x - tau, 0)
 
 
 def _textbook_loss(x: Any, y: Any, xp: Any = jnp) -> Any:
