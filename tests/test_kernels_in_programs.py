@@ -107,6 +107,39 @@ def test_a_kernel_gives_what_its_form_gives(dtype: Any, monkeypatch: pytest.Monk
 # ------------------------------------------------------------------------------------------------
 
 
+def with_hard_rows(classes: int) -> Any:
+    """Ordinary rows, and among them such as have NaN, infinities, and numbers near the end."""
+    random = np.random.default_rng(classes)
+    x = random.normal(size=(40, classes)).astype(np.float32) * 4
+    for row, hard in enumerate([np.nan, np.inf, -np.inf, 3e38, -3e38, -1e-40], 3):
+        x[row, random.integers(classes)] = hard
+        x[row + 16, random.random(classes) < 0.4] = hard
+    x[12], x[30] = -np.inf, np.nan
+    x[13, :2], x[31] = [np.inf, np.nan], 1e30  # ties
+    y = random.integers(classes, size=len(x)).astype(np.int32)
+    return x, y, random.dirichlet(np.ones(classes), size=len(x)).astype(np.float32)
+
+
+@needs_kernels
+@pytest.mark.once
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("classes", [5, 20, 40, 300, 600])
+def test_hard_rows_are_as_in_the_forms_and_spoil_no_others(op: str, classes: int) -> None:
+    x, y, t = with_hard_rows(classes)
+
+    def both(x: Any, y: Any, t: Any) -> Any:
+        out, pull = jax.vjp(lambda x: OPS[op](x, y, t), x)
+        return out, pull(jnp.cos(jnp.arange(out.size, dtype=out.dtype)).reshape(out.shape))
+
+    got = jax.jit(both)(x, y, t)
+    with kernels("off"):
+        want = jax.jit(both)(x, y, t)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a, b, rtol=3e-6, atol=3e-5)
+        odd = ~np.isfinite(np.asarray(b).reshape(len(x), -1)).all(1)
+        assert set(np.flatnonzero(odd)) <= {*range(3, 9), *range(19, 25), 12, 13, 30}
+
+
 @needs_kernels
 @pytest.mark.parametrize("op", OPS)
 def test_derivatives_are_those_of_the_forms(op: str) -> None:

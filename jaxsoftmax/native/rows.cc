@@ -5,7 +5,8 @@
 // With the largest class left out of r, log(sum exp(x - m)) = log1p(r) keeps its last bits however
 // sure a row is, and nothing need be searched: entries that equal m are counted, not summed. A class
 // has more than half of the probability exactly where x = m and r < 1. Rows of few classes are taken
-// W at a time, one in each lane; in longer ones numbers of a row are doubles.
+// W at a time, one in each lane. So are the numbers of rows of more classes, whose entries are taken by
+// the vector; in long ones numbers of a row are doubles.
 #include <vector>
 
 #include "simd.h"
@@ -13,8 +14,8 @@
 namespace jaxsoftmax {
 namespace ISA {
 
-// Rows of so many classes are short: for what needs statistics of a row, and for the rest.
-static constexpr int64_t kShort = 4 * W, kShortProduct = 16;
+// Rows of so many classes are short, for what is summed and for the rest; and so many are not long.
+static constexpr int64_t kShort = 24, kShortProduct = 16, kMiddle = kBlock;
 
 // ------------------------------------------------------------------------------------------------
 // W short rows at a time: t[c] has class c of all of them
@@ -65,6 +66,7 @@ INLINE void keep(void* a, int64_t row, int64_t n, vi v) {
 struct Group {
   vf m, M, top, r;  // top = exp(m - M)
   INLINE_MEMBER vf total() const { return top * (r + 1.0f); }
+  INLINE_MEMBER vf others() const { return (r < 1.0f) ? r * top : total(); }  // than the main class
 };
 INLINE Group group(const vf* x, int64_t classes, vf* e, float room = kRoom) {  // and e
   Group g;
@@ -91,6 +93,47 @@ INLINE void groups(int64_t first, int64_t last, F f) {
 }
 
 // ------------------------------------------------------------------------------------------------
+// W rows of middling length at a time, of which row i begins at x + i C
+// ------------------------------------------------------------------------------------------------
+
+INLINE int64_t whole_vectors(int64_t classes) { return (classes + W - 1) / W * W; }
+
+template <class T>
+INLINE Group group(const T* x, int64_t classes, int64_t n, float* e = nullptr, float room = kRoom) {
+  float m[W] = {}, M[W], rest[W] = {}, ties[W] = {};
+  for (int64_t i = 0; i < n; ++i) m[i] = largest(x + i * classes, classes);
+  Group g;
+  g.m = load(m), g.M = shift(g.m, room), g.top = exp(g.m - g.M);
+  store(M, g.M);
+  for (int64_t i = 0; i < n; ++i) {
+    const T* row = x + i * classes;
+    float* to = e ? e + i * whole_vectors(classes) : nullptr;
+    const vf m_i = all(m[i]), M_i = all(M[i]);
+    vf rest_i{}, ties_i{};
+    parts(classes, [&](int64_t j, int64_t k) LAMBDA {
+      vf v = part(row, j, k, -kInf), a = exp(v - M_i);
+      if (to) store(to + j, a);
+      vi tie = v == m_i;
+      rest_i += tie ? vf{} : a;
+      ties_i += tie ? all(1.0f) : vf{};
+    });
+    rest[i] = sum_of(rest_i), ties[i] = sum_of(ties_i);
+  }
+  g.r = load(rest) / g.top + (load(ties) - 1.0f);
+  return g;
+}
+// The first entry that equals m, or -1.
+template <class T>
+INLINE int32_t index_of(const T* x, int64_t classes, float m) {
+  int64_t i = 0;
+  for (; i + W <= classes; i += W)
+    if (int lane = first_lane(load(x + i) == m); lane >= 0) return (int32_t)(i + lane);
+  for (; i < classes; ++i)
+    if (number(x[i]) == m) return (int32_t)i;
+  return -1;
+}
+
+// ------------------------------------------------------------------------------------------------
 // One long row
 // ------------------------------------------------------------------------------------------------
 
@@ -105,35 +148,23 @@ INLINE Row statistics(const T* x, int64_t classes, float* e = nullptr, float roo
   Row row;
   row.m = largest(x, classes), row.M = shift(row.m, room);
   const vf m = all(row.m), M = all(row.M);
-  vi ties{};
+  vf ties{};
   double rest = sum(classes, [&](int64_t i, int64_t n) LAMBDA {
     vf v = part(x, i, n, -kInf), a = exp(v - M);
     if (e) n == W ? store(e + i, a) : store_part(e + i, a, n);
     vi tie = v == m;
-    ties -= tie;
+    ties += tie ? all(1.0f) : vf{};
     return tie ? vf{} : a;
   });
-  double number = 0;
-  for (int i = 0; i < W; ++i) number += ties[i];
+  const double number = sum_of(low(ties)) + sum_of(high(ties));
   row.top = std::exp((double)row.m - (double)row.M);
   row.r = rest / row.top + (number - 1);
   return row;
 }
-// The class that has half of the probability, or -1.
+// The class that has more than half of the probability, or -1.
 template <class T>
-INLINE int32_t main_class(const T* x, int64_t classes, const Row& row) {
-  if (!(row.r < 1)) return -1;
-  const vf m = all(row.m);
-  int64_t i = 0;
-  for (; i + W <= classes; i += W) {
-    vi at = load(x + i) == m;
-    int64_t lanes[W / 2], any = 0;
-    memcpy(lanes, &at, sizeof lanes);
-    for (int64_t lane : lanes) any |= lane;
-    if (any) break;
-  }
-  while (i < classes && number(x[i]) != row.m) ++i;
-  return i < classes ? (int32_t)i : -1;
+INLINE int32_t main_class(const T* x, int64_t classes, float m, double r) {
+  return r < 1 ? index_of(x, classes, m) : -1;
 }
 // Memory for the exponentials of a row, of this thread.
 inline float* scratch(int64_t classes) {
@@ -172,6 +203,19 @@ void softmax(const Call& call, int64_t first, int64_t last) {
     });
     return;
   }
+  if (C <= kMiddle) {
+    float *e = scratch(W * whole_vectors(C)), scale[W];
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      store(scale, 1.0f / group(row_of<T>(call.in[0], i, C), C, n, e, room).total());
+      for (int64_t k = 0; k < n; ++k) {
+        const float* e_k = e + k * whole_vectors(C);
+        const vf s = all(scale[k]);
+        write(row_of<T>(call.out[0], i + k, C), C,
+              [&](int64_t j, int64_t) LAMBDA { return load(e_k + j) * s; });
+      }
+    });
+    return;
+  }
   for (int64_t i = first; i < last; ++i) {
     T* p = row_of<T>(call.out[0], i, C);
     float* e = exponentials_of(p, C);
@@ -198,18 +242,16 @@ void softmax_product(const Call& call, int64_t first, int64_t last) {
   }
   for (int64_t i = first; i < last; ++i) {
     const T *p = row_of<T>(call.in[0], i, C), *v = row_of<T>(call.in[1], i, C);
-    vf lanes{}, at{};
+    vf lanes{};
+    vi at{};
     double mean = sum(C, [&](int64_t j, int64_t n) LAMBDA {
       vf a = part(p, j, n), b = part(v, j, n);
       lanes = (a > 0.5f) ? b : lanes;
-      at = (a > 0.5f) ? all(1.0f) : at;
+      at |= a > 0.5f;
       return a * b;
     });
-    float main = 0;
-    bool any = false;
-    for (int j = 0; j < W; ++j) main += lanes[j], any |= at[j] != 0;
-    const vf k = all(main);
-    if (any)
+    const vf k = all(sum_of(lanes));
+    if (set_of(at))
       mean = sum(C, [&](int64_t j, int64_t n) LAMBDA { return part(p, j, n) * (part(v, j, n) - k); });
     const vf s = all((float)mean);
     write(row_of<T>(call.out[0], i, C), C, [&](int64_t j, int64_t n) LAMBDA {
@@ -235,7 +277,26 @@ void log_softmax(const Call& call, int64_t first, int64_t last) {
       }
       store_rows(row_of<T>(call.out[0], i, C), C, n, e);
       keep(call.out[1], i, n, g.m), keep(call.out[2], i, n, main);
-      keep(call.out[3], i, n, has ? g.r * g.top : g.total());
+      keep(call.out[3], i, n, g.others());
+      keep(call.out[4], i, n, g.total()), keep(call.out[5], i, n, excess);
+    });
+    return;
+  }
+  if (C <= kMiddle) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      const T* x = row_of<T>(call.in[0], i, C);
+      Group g = group(x, C, n);
+      const vf excess = log1p(g.r);
+      float m[W], r[W], less[W];
+      store(m, g.m), store(r, g.r), store(less, excess);
+      for (int64_t k = 0; k < n; ++k) {
+        const T* x_k = x + k * C;
+        const vf m_k = all(m[k]), less_k = all(less[k]);
+        ((int32_t*)call.out[2])[i + k] = main_class(x_k, C, m[k], r[k]);
+        write(row_of<T>(call.out[0], i + k, C), C,
+              [&](int64_t j, int64_t w) LAMBDA { return (part(x_k, j, w) - m_k) - less_k; });
+      }
+      keep(call.out[1], i, n, g.m), keep(call.out[3], i, n, g.others());
       keep(call.out[4], i, n, g.total()), keep(call.out[5], i, n, excess);
     });
     return;
@@ -243,7 +304,7 @@ void log_softmax(const Call& call, int64_t first, int64_t last) {
   for (int64_t i = first; i < last; ++i) {
     const T* x = row_of<T>(call.in[0], i, C);
     Row row = statistics(x, C);
-    int32_t main = main_class(x, C, row);
+    int32_t main = main_class(x, C, row.m, row.r);
     const vf m = all(row.m), excess = all((float)std::log1p(row.r));
     write(row_of<T>(call.out[0], i, C), C,
           [&](int64_t j, int64_t n) LAMBDA { return (part(x, j, n) - m) - excess; });
@@ -307,9 +368,9 @@ void log_softmax_transposed(const Call& call, int64_t first, int64_t last) {
 template <class T>
 void mean(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
-  if (C <= kShortProduct) {
+  if (C <= kShort) {
     groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
-      vf x[kShortProduct], v[kShortProduct], dot{};
+      vf x[kShort], v[kShort], dot{};
       load_rows(row_of<T>(call.in[0], i, C), C, n, x);
       load_rows(row_of<T>(call.in[3], i, C), C, n, v);
       vf M = shift(numbers(call.in[1], i, n), kRoom);
@@ -328,15 +389,22 @@ void mean(const Call& call, int64_t first, int64_t last) {
   }
 }
 
+// The statistics of W rows that are not long.
+template <class T>
+INLINE Group group_of(const T* x, int64_t classes, int64_t n) {
+  if (classes > kShort) return group(x, classes, n);
+  vf t[kShort], e[kShort];
+  load_rows(x, classes, n, t);
+  return group(t, classes, e);
+}
+
 // x -> s = m + log1p(r), which is m where that is infinite; m, sum e
 template <class T>
 void logsumexp(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
-  if (C <= kShort) {
+  if (C <= kMiddle) {
     groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
-      vf x[kShort], e[kShort];
-      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
-      Group g = group(x, C, e);
+      Group g = group_of(row_of<T>(call.in[0], i, C), C, n);
       vf s = (g.m - g.m == vf{}) ? g.m + log1p(g.r) : g.m;
       n == W ? store((T*)call.out[0] + i, s) : store_part((T*)call.out[0] + i, s, n);
       keep(call.out[1], i, n, g.m), keep(call.out[2], i, n, g.total());
@@ -381,17 +449,15 @@ void scaled_probabilities(const Call& call, int64_t first, int64_t last) {
 template <class T>
 void label_loss(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
-  if (C <= kShort) {
+  if (C <= kMiddle) {
     groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
-      vf x[kShort], e[kShort], x_y = all(kNan), e_y = x_y;
-      load_rows(row_of<T>(call.in[0], i, C), C, n, x);
-      vi y = integers(call.in[1], i, n);
-      Group g = group(x, C, e);
-      for (int64_t c = 0; c < C; ++c) {
-        x_y = (y == (int32_t)c) ? x[c] : x_y;
-        e_y = (y == (int32_t)c) ? e[c] : e_y;
-      }
-      vf others = (x_y == g.m) ? g.r * g.top : g.total() - e_y, scale = 1.0f / g.total();
+      const T* x = row_of<T>(call.in[0], i, C);
+      const int32_t* y = (const int32_t*)call.in[1] + i;
+      Group g = group_of(x, C, n);
+      float label[W] = {};
+      for (int64_t k = 0; k < n; ++k) label[k] = y[k] >= 0 && y[k] < C ? number(x[k * C + y[k]]) : kNan;
+      vf x_y = load(label), scale = 1.0f / g.total();
+      vf others = (x_y == g.m) ? g.r * g.top : g.total() - exp(x_y - g.M);
       keep(call.out[0], i, n, (g.m - x_y) + log1p(g.r)), keep(call.out[1], i, n, g.m);
       keep(call.out[2], i, n, (x_y == x_y) ? scale : x_y), keep(call.out[3], i, n, others * scale);
     });
@@ -443,7 +509,24 @@ void label_gradient(const Call& call, int64_t first, int64_t last) {
   }
 }
 
-// x, t -> L = sum t (m - x) + T log1p(r), m, 1 / sum e, T = sum t, the main class k, T p_k - t_k
+// Of one row what depends on its targets: L, T, k and T p_k - t_k, from log1p(r) and r / (1 + r).
+template <class T, class Q>
+INLINE void of_targets(const Call& call, int64_t i, const T* x, const Q* t, float m, int32_t k,
+                       float excess, double others) {
+  const vf all_m = all(m), all_excess = all(excess);
+  Sum loss;
+  double mass = sum(call.classes, [&](int64_t j, int64_t n) LAMBDA {
+    vf a = part(t, j, n);
+    loss.add_product(a, (a == 0.0f) ? vf{} : (all_m - part(x, j, n)) + all_excess);
+    return a;
+  });
+  const double at = k < 0 ? 0 : number(t[k]);
+  ((float*)call.out[0])[i] = (float)loss.total();
+  ((float*)call.out[3])[i] = (float)mass, ((int32_t*)call.out[4])[i] = k;
+  ((float*)call.out[5])[i] = (float)((mass - at) - mass * others);
+}
+
+// x, t -> L = sum t (m - x + log1p(r)), m, 1 / sum e, T = sum t, the main class k, T p_k - t_k, log1p(r), 1 - p_k
 template <class T, class Q>
 void distribution_loss(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
@@ -454,7 +537,7 @@ void distribution_loss(const Call& call, int64_t first, int64_t last) {
       load_rows(row_of<Q>(call.in[1], i, C), C, n, t);
       Group g = group(x, C, e);
       vf excess = log1p(g.r);
-      vd low_loss{}, high_loss{};
+      vd low_loss{}, high_loss{};  // W of them
       vi main = vi{} - 1, has = g.r < 1.0f;
       for (int64_t c = 0; c < C; ++c) {
         vi is = has & (x[c] == g.m);
@@ -466,31 +549,37 @@ void distribution_loss(const Call& call, int64_t first, int64_t last) {
       }
       vf loss;
       for (int j = 0; j < W / 2; ++j) loss[j] = (float)low_loss[j], loss[W / 2 + j] = (float)high_loss[j];
-      vf mass = at + rest;
+      vf mass = at + rest, others = g.r / (g.r + 1.0f);
       keep(call.out[0], i, n, loss), keep(call.out[1], i, n, g.m);
       keep(call.out[2], i, n, 1.0f / g.total()), keep(call.out[3], i, n, mass);
-      keep(call.out[4], i, n, main), keep(call.out[5], i, n, rest - mass * (g.r / (g.r + 1.0f)));
+      keep(call.out[4], i, n, main), keep(call.out[5], i, n, rest - mass * others);
+      keep(call.out[6], i, n, excess), keep(call.out[7], i, n, has ? others : all(1.0f));
+    });
+    return;
+  }
+  if (C <= kMiddle) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      const T* x = row_of<T>(call.in[0], i, C);
+      Group g = group(x, C, n);
+      const vf excess = log1p(g.r), others = g.others() / g.total();
+      float m[W], r[W], add[W], rest[W];
+      store(m, g.m), store(r, g.r), store(add, excess), store(rest, g.r / (g.r + 1.0f));
+      for (int64_t k = 0; k < n; ++k)
+        of_targets(call, i + k, x + k * C, row_of<Q>(call.in[1], i + k, C), m[k],
+                   main_class(x + k * C, C, m[k], r[k]), add[k], rest[k]);
+      keep(call.out[1], i, n, g.m), keep(call.out[2], i, n, 1.0f / g.total());
+      keep(call.out[6], i, n, excess), keep(call.out[7], i, n, others);
     });
     return;
   }
   for (int64_t i = first; i < last; ++i) {
     const T* x = row_of<T>(call.in[0], i, C);
-    const Q* t = row_of<Q>(call.in[1], i, C);
     Row row = statistics(x, C);
-    const int32_t k = main_class(x, C, row);
-    const vf m = all(row.m);
-    Sum dot;
-    double mass = sum(C, [&](int64_t j, int64_t n) LAMBDA {
-      vf a = part(t, j, n);
-      dot.add_product(a, m, (a == 0.0f) ? m : part(x, j, n));
-      return a;
-    });
-    const double at = k < 0 ? 0 : number(t[k]);
-    double excess = std::log1p(row.r);
-    ((float*)call.out[0])[i] = (float)(dot.total() + mass * excess);
+    const int32_t k = main_class(x, C, row.m, row.r);
+    const double excess = std::log1p(row.r), others = row.r / (1 + row.r);
+    of_targets(call, i, x, row_of<Q>(call.in[1], i, C), row.m, k, (float)excess, others);
     ((float*)call.out[1])[i] = row.m, ((float*)call.out[2])[i] = (float)(1 / row.total());
-    ((float*)call.out[3])[i] = (float)mass, ((int32_t*)call.out[4])[i] = k;
-    ((float*)call.out[5])[i] = (float)((mass - at) - mass * (row.r / (1 + row.r)));
+    ((float*)call.out[6])[i] = (float)excess, ((float*)call.out[7])[i] = k < 0 ? 1 : (float)others;
   }
 }
 

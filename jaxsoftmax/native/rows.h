@@ -11,7 +11,7 @@ struct Bf16 {
 // Arrays of one call, row after row: an array of the classes, or one number a row.
 struct Call {
   const void* in[8];
-  void* out[6];
+  void* out[8];
   int64_t classes;
 };
 

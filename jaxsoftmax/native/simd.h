@@ -112,6 +112,10 @@ INLINE vf nearest(vf a) { return (vf)_mm512_roundscale_ps((__m512)a, 8); }
 INLINE vf times_power(vf y, vf n) { return (vf)_mm512_scalef_ps((__m512)y, (__m512)n); }
 INLINE vd low(vf v) { return (vd)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)v)); }
 INLINE vd high(vf v) { return (vd)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)v, 1)); }
+INLINE float largest_of(vf v) { return _mm512_reduce_max_ps((__m512)v); }
+INLINE float sum_of(vf v) { return _mm512_reduce_add_ps((__m512)v); }
+INLINE double sum_of(vd v) { return _mm512_reduce_add_pd((__m512d)v); }
+INLINE int set_of(vi v) { return _mm512_test_epi32_mask((__m512i)v, (__m512i)v); }
 #else
 INLINE vf max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
 INLINE vf ceil(vf a) { return (vf)_mm256_round_ps((__m256)a, 10); }
@@ -122,7 +126,28 @@ INLINE vf times_power(vf y, vf n) {  // in two steps, as 2^n may be no normal nu
 }
 INLINE vd low(vf v) { return (vd)_mm256_cvtps_pd(_mm256_castps256_ps128((__m256)v)); }
 INLINE vd high(vf v) { return (vd)_mm256_cvtps_pd(_mm256_extractf128_ps((__m256)v, 1)); }
+INLINE float largest_of(vf v) {
+  __m128 a = _mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+  a = _mm_max_ps(a, _mm_movehl_ps(a, a));
+  return _mm_cvtss_f32(_mm_max_ss(a, _mm_movehdup_ps(a)));
+}
+INLINE float sum_of(vf v) {
+  __m128 a = _mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+  a = _mm_add_ps(a, _mm_movehl_ps(a, a));
+  return _mm_cvtss_f32(_mm_add_ss(a, _mm_movehdup_ps(a)));
+}
+INLINE double sum_of(vd v) {
+  __m128d a = _mm_add_pd(_mm256_castpd256_pd128((__m256d)v), _mm256_extractf128_pd((__m256d)v, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(a, _mm_unpackhi_pd(a, a)));
+}
+INLINE int set_of(vi v) { return _mm256_movemask_ps((__m256)v); }
 #endif
+
+// The lowest lane where a comparison holds, or -1.
+INLINE int first_lane(vi v) {
+  const int lanes = set_of(v);
+  return lanes ? __builtin_ctz(lanes) : -1;
+}
 
 // exp(d) for d <= 88 to about 1 ulp; 0 at -inf, NaN at NaN. Cody and Waite's reduction.
 INLINE vf exp(vf d) {
@@ -186,18 +211,20 @@ INLINE void write(T* y, int64_t size, F f) {
   if (i < size) store_part(y + i, f(i, size - i), size - i);
 }
 
+// f(i, n) for all vectors of a row.
+template <class F>
+INLINE void parts(int64_t size, F f) {
+  int64_t i = 0;
+  for (; i + W <= size; i += W) f(i, (int64_t)W);
+  if (i < size) f(i, size - i);
+}
+
 // A sum that ends in doubles.
 struct Sum {
   vd a{}, b{};
   INLINE_MEMBER void add(vf v) { a += low(v), b += high(v); }
-  INLINE_MEMBER void add_product(vf t, vf x, vf y) {  // t (x - y), all of it in double
-    a += low(t) * (low(x) - low(y)), b += high(t) * (high(x) - high(y));
-  }
-  INLINE_MEMBER double total() const {
-    double sum = 0;
-    for (int i = 0; i < W / 2; ++i) sum += a[i] + b[i];
-    return sum;
-  }
+  INLINE_MEMBER void add_product(vf t, vf x) { a += low(t) * low(x), b += high(t) * high(x); }
+  INLINE_MEMBER double total() const { return sum_of(a + b); }
 };
 static constexpr int64_t kBlock = 32 * W;  // so many are summed in float before doubles take over
 
@@ -231,9 +258,7 @@ INLINE float largest(const T* x, int64_t size) {
   }
   for (; i + W <= size; i += W) a = max(load(x + i), a);
   if (i < size) a = max(load_part(x + i, size - i, -kInf), a);
-  a = max(max(a, b), max(c, d));
-  float m = a[0];
-  for (int j = 1; j < W; ++j) m = a[j] > m ? a[j] : m;
+  float m = largest_of(max(max(a, b), max(c, d)));
   if (m - m != 0)
     for (i = 0; i < size; ++i)
       if (number(x[i]) != number(x[i])) return kNan;

@@ -28,7 +28,7 @@ from jaxsoftmax.autodiff.select import select
 
 from . import row as rows
 from .devices.classes import Classes
-from .log_softmax import log_softmax_of
+from .log_softmax import log_softmax_given
 from .probabilities import Kept, plain_logsumexp, probabilities
 from .row import Row, xla
 from .row.exponentials import exponentials, is_class, wide, zero_where_dropped
@@ -65,9 +65,9 @@ def _like_sums(t: Array, x: Array) -> Array:
 
 def _textbook(
     value: Any, x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
-) -> tuple[Array, Array, Array, Array]:
+) -> tuple[Array, ...]:
     """L, and g = T p - t + 2λ s p."""
-    _, _, m, scale = value
+    _, _, m, _, scale, *_ = value
     m = xla.stored(m)
     loss = distribution_loss(x, t, keep, classes=classes, z_loss=z_loss)
     t = _like_sums(t, x)
@@ -76,14 +76,14 @@ def _textbook(
     if z_loss:
         mass = mass + jnp.asarray(2 * z_loss, m.dtype) * plain_logsumexp(x, m, classes)
     g = mass * probabilities(Kept(x, m, scale), classes) - t
-    return loss, zero_where_dropped(g, keep), m, scale
+    return loss, zero_where_dropped(g, keep), *value[2:]
 
 
 @differentiates_as(_textbook, given_value=True)
 def _loss_and_gradient(
     x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
-) -> tuple[Array, Array, Array, Array]:
-    """L and g, from one set of statistics; m and p / exp(x - M)."""
+) -> tuple[Array, ...]:
+    """L and g, from one set of statistics; of these what a log-softmax is given."""
     t = _like_sums(t, x)
     x = xla.stored(zero_where_dropped(x, keep))
     row, top, others = classes.statistics_and_split(x, classes.max(x), t)
@@ -94,11 +94,12 @@ def _loss_and_gradient(
     # terms; Σ of the other t - T (1 - p_k) is the same without it.
     scale = jnp.ones_like(row.total) / row.total
     p = exponentials(x, row.max) * scale
-    at_main = others - mass * (row.others / row.total)
+    share = row.others / row.total
+    at_main = others - mass * share
     g = select(is_class(row.main, x, classes.axis), at_main, mass * p - t)
     if z_loss:
         g = g + jnp.asarray(2 * z_loss, g.dtype) * (row.max + row.excess) * p
-    return loss, zero_where_dropped(g, keep), row.max, scale
+    return loss, zero_where_dropped(g, keep), row.max, row.excess, scale, row.main, share
 
 
 # ------------------------------------------------------------------------------------------------
@@ -107,13 +108,13 @@ def _loss_and_gradient(
 
 
 def _known(x: Array, t: Array, *, classes: Classes) -> tuple[Array, ...]:
-    """L, m, p / exp(x - M), T, the main class k, T p_k - t_k."""
+    """L, m, p / exp(x - M), T, the main class k, T p_k - t_k, log Σ exp(x - m), 1 - p_k."""
     x, t = xla.stored(x), xla.stored(_like_sums(t, x))
     row, top, others = classes.statistics_and_split(x, classes.max(x), t)
     mass = others + top
-    at_main = others - mass * (row.others / row.total)
-    scale = jnp.ones_like(row.total) / row.total
-    return _loss(x, t, None, row, classes, 0.0), row.max, scale, mass, row.main, at_main
+    share = row.others / row.total
+    known = row.max, jnp.ones_like(row.total) / row.total, mass, row.main, others - mass * share
+    return _loss(x, t, None, row, classes, 0.0), *known, row.excess, share
 
 
 def _known_textbook(value: Any, x: Array, t: Array, *, classes: Classes) -> Any:
@@ -161,13 +162,15 @@ def _gradients(
 ) -> tuple[Array, tuple[Array | Recomputed | None, ...]]:
     g: Array | Recomputed
     if keep is None and not z_loss and classes.recomputes("distribution_loss", x, t):
-        loss, *known = _loss_and_known(x, t, classes=classes)
+        loss, *known, excess, share = _loss_and_known(x, t, classes=classes)
         g = Recomputed((x, t, *known), _gradient_times, classes)
+        m, scale, _, main, _ = known
+        row = m, excess, scale, main, share
     else:
-        loss, g, *_ = _loss_and_gradient(x, t, keep, classes=classes, z_loss=z_loss)
+        loss, g, *row = _loss_and_gradient(x, t, keep, classes=classes, z_loss=z_loss)
     minus_log_p = None
     if perturbed[1]:
-        log_p = log_softmax_of(wide(zero_where_dropped(x, keep)), classes=classes)[0]
+        log_p = log_softmax_given(wide(zero_where_dropped(x, keep)), *row, classes=classes)
         minus_log_p = zero_where_dropped(-log_p, keep)
     return loss, (g, minus_log_p, None)
 

@@ -134,3 +134,37 @@ def _transposed(p: Array, v: Array, main: Array, others: Array, *, classes: Clas
 
 
 log_softmax_of.defrules(_fwd, _jvp, _vjp)
+
+
+@custom_rules
+def log_softmax_given(
+    x: Array,
+    m: Array,
+    excess: Array,
+    scale: Array,
+    main: Array,
+    others: Array,
+    *,
+    classes: Classes,
+) -> Array:
+    """ℓ of logits in float32 or wider, of whose rows all is known: m, log S, and what is saved."""
+    del scale, main, others, classes
+    return shifted(xla.stored(x), m) - excess
+
+
+def _given_fwd(
+    x: Array, m: Array, excess: Array, scale: Array, *rest: Array, classes: Classes
+) -> tuple[Array, _Saved]:
+    log_p = log_softmax_given(x, m, excess, scale, *rest, classes=classes)
+    return log_p, _Saved(Kept(x, m, scale), *rest)
+
+
+def _given_jvp(saved: _Saved, x_dot: Array, *_: Array, classes: Classes) -> Array:
+    return _jvp(saved, x_dot, classes=classes)[0]
+
+
+def _given_vjp(saved: _Saved, bar: Array, *, classes: Classes) -> tuple[Array | None, ...]:
+    return *_vjp(saved, (bar,), classes=classes), None, None, None, None, None
+
+
+log_softmax_given.defrules(_given_fwd, _given_jvp, _given_vjp)

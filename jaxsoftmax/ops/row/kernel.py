@@ -37,7 +37,7 @@ _RESULTS = {
     "logsumexp": "number float32 float32",
     "mean": "float32",
     "label_loss": "float32 float32 float32 float32",
-    "distribution_loss": "float32 float32 float32 float32 int32 float32",
+    "distribution_loss": "float32 float32 float32 float32 int32 float32 float32 float32",
 }
 
 
