@@ -165,7 +165,7 @@ def _gradients(
         loss, *known, excess, share = _loss_and_known(x, t, classes=classes)
         g = Recomputed((x, t, *known), _gradient_times, classes)
         m, scale, _, main, _ = known
-        row = m, excess, scale, main, share
+        row = [m, excess, scale, main, share]
     else:
         loss, g, *row = _loss_and_gradient(x, t, keep, classes=classes, z_loss=z_loss)
     minus_log_p = None
