@@ -16,7 +16,7 @@ from jaxsoftmax.training.solvers.first_order import FirstOrder
 from jaxsoftmax.training.solvers.newton_cg import NewtonCg
 from jaxsoftmax.training.solvers.proximal import Proximal
 
-from .estimator import SoftmaxEstimator, check_positive, precision, warn
+from .estimator import SoftmaxEstimator, check, precision, warn
 from .rows import Matrix, Vector, padded, prepare
 
 SOLVERS: dict[str, Solver] = {"newton-cg": NewtonCg(), "fista": Proximal()}
@@ -172,10 +172,11 @@ class SoftmaxClassifier(SoftmaxEstimator):
     def _solver(self) -> Solver:
         """The solver, after a look at all arguments."""
         self._check()
-        for name in ("C", "learning_rate", "batch_size"):
-            check_positive(name, getattr(self, name))
-        if not 0 <= self.l1_ratio <= 1:
-            raise ValueError(f"l1_ratio must be in [0, 1], got {self.l1_ratio!r}")
+        for name in ("C", "learning_rate"):
+            check(name, getattr(self, name), lambda value: value > 0, "a positive number")
+        rows, whole = self.batch_size, "a whole number above 0"
+        check("batch_size", rows, lambda n: n >= 1 and n % 1 == 0, whole)
+        check("l1_ratio", self.l1_ratio, lambda share: 0 <= share <= 1, "in [0, 1]")
         if self.solver not in ("auto", *SOLVERS):
             raise ValueError(f"solver must be 'auto', 'newton-cg' or 'fista', got {self.solver!r}")
         if self.solver == "newton-cg" and self.l1_ratio > 0:

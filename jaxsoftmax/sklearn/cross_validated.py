@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import jax
@@ -81,10 +82,7 @@ class SoftmaxClassifierCV(SoftmaxEstimator):
         """Chooses C, and fits to all rows; see `SoftmaxClassifier.fit`."""
         self._check()
         matrix, labels, weights = self._data(X, y, sample_weight)
-        given = np.logspace(-4, 4, self.Cs) if isinstance(self.Cs, int) else np.asarray(self.Cs)
-        if given.ndim != 1 or not len(given) or not np.all(given > 0):
-            raise ValueError(f"Cs must be a positive number of values, or such, got {self.Cs!r}")
-        self.Cs_ = given.astype(np.float64)
+        self.Cs_ = _values(self.Cs)
         splits = list(check_cv(self.cv, labels, classifier=True).split(matrix, labels))
         rows = prepare(matrix, labels, weights, self.fit_intercept)
         paths = self._paths(rows, weights, splits)
@@ -224,3 +222,13 @@ def _solve_paths(
         lambda leaf: jnp.swapaxes(leaf, 0, 1) if jnp.ndim(leaf) > 1 else leaf, states
     )
     return of_folds
+
+
+def _values(cs: Any) -> npt.NDArray[np.float64]:
+    """The values of C, or that many evenly on a logarithmic scale."""
+    if not isinstance(cs, bool) and isinstance(cs, Integral) and int(cs) > 0:
+        return np.logspace(-4, 4, int(cs))
+    given = np.asarray(cs)
+    if given.ndim != 1 or given.dtype.kind not in "iuf" or not len(given) or not np.all(given > 0):
+        raise ValueError(f"Cs must be how many values, or a list of positive ones, got {cs!r}")
+    return given.astype(np.float64)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from numbers import Real
 from typing import Any
 
 import jax
@@ -66,9 +68,8 @@ class SoftmaxEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check(self) -> None:
         """A look at the arguments that both have."""
-        check_positive("max_iter", self.max_iter)
-        if not self.tol >= 0:
-            raise ValueError(f"tol must not be negative, got {self.tol!r}")
+        check("max_iter", self.max_iter, lambda n: n >= 1 and n % 1 == 0, "a whole number above 0")
+        check("tol", self.tol, lambda tol: tol >= 0, "a number, 0 or above")
         if self.dtype not in (None, "float32", "float64"):
             raise ValueError(f"dtype must be 'float32', 'float64' or None, got {self.dtype!r}")
 
@@ -123,10 +124,10 @@ def precision(dtype: npt.DTypeLike) -> AbstractContextManager[Any]:
     return context
 
 
-def check_positive(name: str, value: Any) -> None:
-    """Refuses an argument that is 0, negative or NaN."""
-    if not value > 0:
-        raise ValueError(f"{name} must be positive, got {value!r}")
+def check(name: str, value: Any, holds: Callable[[Any], Any], wanted: str) -> None:
+    """Refuses an argument that is no real number, or none for which `holds`, as NaN."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not holds(value):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
 def warn(state: State) -> None:

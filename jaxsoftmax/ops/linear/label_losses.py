@@ -27,7 +27,7 @@ from .problem import OfLogits, Rows, Shared, kept, mask_of
 from .stats import LossStats, joined, statistics
 
 # Measured on CPU (docs/performance.md): with more classes row kernels gain nothing in a block.
-_FEW = 64
+_FEW = 256
 
 
 @dataclasses.dataclass(frozen=True)

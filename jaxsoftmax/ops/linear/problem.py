@@ -204,9 +204,10 @@ class Tile(NamedTuple):
 
 
 # Measured on CPU: from 512 rows on the sums of a block, which go to memory, no longer count beside
-# its products, and 64 MiB of logits still come from the same pages in every block. Of fewer than 64
-# rows of all classes each product waits for its kernel; tiles then take half of the time, although
-# they compute the logits twice (docs/performance.md).
+# its products, and 64 MiB of logits still come from the same pages in every block. Of few classes
+# and features more rows fit a cache, and products of 1024 would be too small for all threads. Of
+# fewer than 64 rows of all classes each product waits for its kernel; tiles then take half of the
+# time, although they compute the logits twice (docs/performance.md).
 _ROWS = 1024
 _CACHE = 4 << 20  # of features and logits
 _FEW_ROWS = 64
@@ -229,10 +230,10 @@ class Sizes(NamedTuple):
         )
 
     def rows(self, number: Any, row_bytes: int, of_features: int) -> int:
-        """Rows in a block: 1024, or as many as the budget holds, but for one at the least.
+        """Rows in a block: 1024, more where a cache holds them, as many as the budget does at most.
 
-        Among the sizes from half of that up the one that leaves no rest is preferred, if there is
-        one: a rest makes XLA copy the rows before it. Where all fit a cache they are one block.
+        One at the least. Among the sizes from half of that up the one that leaves no rest is
+        preferred, if there is one: a rest makes XLA copy the rows before it.
 
         Args:
           number: of rows.
@@ -244,9 +245,8 @@ class Sizes(NamedTuple):
         if self.block_size is not None:
             return min(self.block_size, max(1, number))
         fit = self._budget // max(1, row_bytes)
-        if number <= fit and number * (row_bytes + of_features) <= _CACHE:
-            return max(1, number)
-        most = max(1, min(number, _ROWS, fit))
+        cached = _CACHE // max(1, row_bytes + of_features)
+        most = max(1, min(number, max(_ROWS, cached), fit))
         divisors = (size for size in range(most, most // 2, -1) if number % size == 0)
         return next(divisors, most)
 
