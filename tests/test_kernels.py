@@ -31,6 +31,7 @@ pytestmark = [
 ARGUMENTS = {
     "softmax": "x",
     "softmax_product": "p v",
+    "probabilities_product": "x m scale v",
     "log_softmax": "x",
     "log_softmax_transposed": "x m scale v main rest",
     "mean": "x m scale v",
@@ -124,7 +125,12 @@ class Rows:
         return self.p, self.p
 
     def softmax_product(self) -> Pair:
-        q = self.given["p"].astype(np.float64)
+        return self.product(self.given["p"].astype(np.float64))
+
+    def probabilities_product(self) -> Pair:
+        return self.product(self.p)
+
+    def product(self, q: np.ndarray) -> Pair:
         u = self.v - self.sums(np.where(q > 0.5, self.v, 0))
         return q * (u - self.sums(q * u)), q * (abs(u) + self.sums(q * abs(u)))
 

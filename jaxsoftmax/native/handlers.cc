@@ -133,6 +133,7 @@ void jaxsoftmax_rows(int kernel, int dtypes, const void* const* in, void* const*
       ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets());
 HANDLER(softmax)
 HANDLER(softmax_product)
+HANDLER(probabilities_product)
 HANDLER(log_softmax)
 HANDLER(log_softmax_transposed)
 HANDLER(mean)

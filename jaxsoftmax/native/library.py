@@ -22,6 +22,7 @@ from . import build
 NAMES = (
     "softmax",
     "softmax_product",
+    "probabilities_product",
     "log_softmax",
     "log_softmax_transposed",
     "mean",

@@ -224,39 +224,70 @@ void softmax(const Call& call, int64_t first, int64_t last) {
   }
 }
 
-// p, v -> p (u - sum p u), u = v less its entry at the class that has more than half of p
+// p (u - sum p u) in the place of v, where u is v less its entry at the class that has more than half of p
+INLINE void product_of_rows(const vf* p, vf* v, int64_t classes) {  // W short ones
+  vf at{}, mean{};
+  for (int64_t c = 0; c < classes; ++c) at = (p[c] > 0.5f) ? v[c] : at;
+  for (int64_t c = 0; c < classes; ++c) v[c] -= at, mean += p[c] * v[c];
+  for (int64_t c = 0; c < classes; ++c) v[c] = p[c] * (v[c] - mean);
+}
+template <class P, class T>
+INLINE void product_of_row(const P* p, const T* v, T* out, int64_t classes) {
+  vf lanes{};
+  vi at{};
+  double mean = sum(classes, [&](int64_t j, int64_t n) LAMBDA {
+    vf a = part(p, j, n), b = part(v, j, n);
+    lanes = (a > 0.5f) ? b : lanes;
+    at |= a > 0.5f;
+    return a * b;
+  });
+  const vf k = all(sum_of(lanes));
+  if (set_of(at))
+    mean = sum(classes, [&](int64_t j, int64_t n) LAMBDA { return part(p, j, n) * (part(v, j, n) - k); });
+  const vf s = all((float)mean);
+  write(out, classes, [&](int64_t j, int64_t n) LAMBDA { return part(p, j, n) * ((part(v, j, n) - k) - s); });
+}
+
+// p, v -> their product
 template <class T>
 void softmax_product(const Call& call, int64_t first, int64_t last) {
   const int64_t C = call.classes;
   if (C <= kShortProduct) {
     groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
-      vf p[kShortProduct], v[kShortProduct], at{}, mean{};
+      vf p[kShortProduct], v[kShortProduct];
       load_rows(row_of<T>(call.in[0], i, C), C, n, p);
       load_rows(row_of<T>(call.in[1], i, C), C, n, v);
-      for (int64_t c = 0; c < C; ++c) at = (p[c] > 0.5f) ? v[c] : at;
-      for (int64_t c = 0; c < C; ++c) v[c] -= at, mean += p[c] * v[c];
-      for (int64_t c = 0; c < C; ++c) v[c] = p[c] * (v[c] - mean);
+      product_of_rows(p, v, C);
       store_rows(row_of<T>(call.out[0], i, C), C, n, v);
     });
     return;
   }
+  for (int64_t i = first; i < last; ++i)
+    product_of_row(row_of<T>(call.in[0], i, C), row_of<T>(call.in[1], i, C), row_of<T>(call.out[0], i, C), C);
+}
+
+// x, m, 1 / sum e, v -> the product of p and v
+template <class T>
+void probabilities_product(const Call& call, int64_t first, int64_t last) {
+  const int64_t C = call.classes;
+  if (C <= kShortProduct) {
+    groups(first, last, [&](int64_t i, int64_t n) LAMBDA {
+      vf p[kShortProduct], v[kShortProduct];
+      load_rows(row_of<T>(call.in[0], i, C), C, n, p);
+      load_rows(row_of<T>(call.in[3], i, C), C, n, v);
+      const vf M = shift(numbers(call.in[1], i, n), kRoom), scale = numbers(call.in[2], i, n);
+      for (int64_t c = 0; c < C; ++c) p[c] = exp(p[c] - M) * scale;
+      product_of_rows(p, v, C);
+      store_rows(row_of<T>(call.out[0], i, C), C, n, v);
+    });
+    return;
+  }
+  float* p = scratch(C);
   for (int64_t i = first; i < last; ++i) {
-    const T *p = row_of<T>(call.in[0], i, C), *v = row_of<T>(call.in[1], i, C);
-    vf lanes{};
-    vi at{};
-    double mean = sum(C, [&](int64_t j, int64_t n) LAMBDA {
-      vf a = part(p, j, n), b = part(v, j, n);
-      lanes = (a > 0.5f) ? b : lanes;
-      at |= a > 0.5f;
-      return a * b;
-    });
-    const vf k = all(sum_of(lanes));
-    if (set_of(at))
-      mean = sum(C, [&](int64_t j, int64_t n) LAMBDA { return part(p, j, n) * (part(v, j, n) - k); });
-    const vf s = all((float)mean);
-    write(row_of<T>(call.out[0], i, C), C, [&](int64_t j, int64_t n) LAMBDA {
-      return part(p, j, n) * ((part(v, j, n) - k) - s);
-    });
+    const T* x = row_of<T>(call.in[0], i, C);
+    const vf M = all(shift(((const float*)call.in[1])[i], kRoom)), scale = all(((const float*)call.in[2])[i]);
+    write(p, C, [&](int64_t j, int64_t n) LAMBDA { return exp(part(x, j, n) - M) * scale; });
+    product_of_row(p, row_of<T>(call.in[3], i, C), row_of<T>(call.out[0], i, C), C);
   }
 }
 
@@ -627,6 +658,7 @@ void distribution_gradient(const Call& call, int64_t first, int64_t last) {
 const Table table = {
     OF_LOGITS(softmax),
     OF_LOGITS(softmax_product),
+    OF_LOGITS(probabilities_product),
     OF_LOGITS(log_softmax),
     OF_LOGITS(log_softmax_transposed),
     OF_LOGITS(mean),

@@ -23,8 +23,9 @@ struct Kernels {
 };
 
 struct Table {
-  Kernels softmax, softmax_product, log_softmax, log_softmax_transposed, mean, logsumexp,
-      scaled_probabilities, label_loss, label_gradient, distribution_loss, distribution_gradient;
+  Kernels softmax, softmax_product, probabilities_product, log_softmax, log_softmax_transposed,
+      mean, logsumexp, scaled_probabilities, label_loss, label_gradient, distribution_loss,
+      distribution_gradient;
 };
 
 namespace avx2 {

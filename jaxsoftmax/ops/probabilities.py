@@ -3,7 +3,7 @@ r"""Softmax once more, from statistics that are already known: what log-space op
 Notation   x logits, m = max x, M the shift, S = Σ exp(x - M); ẋ, ṗ tangents; x̄, p̄ cotangents.
 Primal     p = exp(x - M) / S
 JVP, VJP   those of softmax in x; m and S are functions of x already accounted for
-Saved      p
+Saved      x, m, 1 / S
 
 log_softmax and logsumexp keep (x, m, 1 / S) between their passes: x is alive anyway, the other two
 are one number a row, and forming p again from *shifted* terms costs one exponential. (Forming it as
@@ -67,17 +67,21 @@ def _probabilities(x: Array, m: Array, scale: Array, *, classes: Classes) -> Arr
     return exponentials(x, m) * scale
 
 
-def _fwd(x: Array, m: Array, scale: Array, *, classes: Classes) -> tuple[Array, Array]:
-    p = _probabilities(x, m, scale, classes=classes)
-    return p, p
+def _fwd(x: Array, m: Array, scale: Array, *, classes: Classes) -> tuple[Array, Kept]:
+    return _probabilities(x, m, scale, classes=classes), Kept(x, m, scale)
 
 
-def _jvp(p: Array, x_dot: Array, *_: Array, classes: Classes) -> Array:
-    return jacobian_product(p, x_dot, classes)
+def _jvp(kept: Kept, x_dot: Array, *_: Array, classes: Classes) -> Array:
+    product: Array = classes.fused("probabilities_product", _product, *kept, x_dot)
+    return product
 
 
-def _vjp(p: Array, p_bar: Array, *, classes: Classes) -> tuple[Array, None, None]:
-    return jacobian_product(p, p_bar, classes), None, None
+def _vjp(kept: Kept, p_bar: Array, *, classes: Classes) -> tuple[Array, None, None]:
+    return _jvp(kept, p_bar, classes=classes), None, None
+
+
+def _product(x: Array, m: Array, scale: Array, v: Array, *, classes: Classes) -> Array:
+    return jacobian_product(_probabilities(x, m, scale, classes=classes), v, classes)
 
 
 _probabilities.defrules(_fwd, _jvp, _vjp)
