@@ -117,7 +117,9 @@ def with_hard_rows(classes: int) -> Any:
     x[12], x[30] = -np.inf, np.nan
     x[13, :2], x[31] = [np.inf, np.nan], 1e30  # ties
     y = random.integers(classes, size=len(x)).astype(np.int32)
-    return x, y, random.dirichlet(np.ones(classes), size=len(x)).astype(np.float32)
+    t = random.dirichlet(np.ones(classes), size=len(x)).astype(np.float32)
+    t[18:] *= random.random((len(t) - 18, 1)) < 0.5  # or nothing at all
+    return x, y, t
 
 
 @needs_kernels

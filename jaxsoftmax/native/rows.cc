@@ -540,7 +540,8 @@ void label_gradient(const Call& call, int64_t first, int64_t last) {
   }
 }
 
-// Of one row what depends on its targets: L, T, k and T p_k - t_k, from log1p(r) and r / (1 + r).
+// Of one row what depends on its targets: L, T, k and T p_k - t_k, from log1p(r) and r / (1 + r). Where
+// log1p(r) is NaN, so is L, though all targets be 0.
 template <class T, class Q>
 INLINE void of_targets(const Call& call, int64_t i, const T* x, const Q* t, float m, int32_t k,
                        float excess, double others) {
@@ -552,7 +553,7 @@ INLINE void of_targets(const Call& call, int64_t i, const T* x, const Q* t, floa
     return a;
   });
   const double at = k < 0 ? 0 : number(t[k]);
-  ((float*)call.out[0])[i] = (float)loss.total();
+  ((float*)call.out[0])[i] = excess == excess ? (float)loss.total() : excess;
   ((float*)call.out[3])[i] = (float)mass, ((int32_t*)call.out[4])[i] = k;
   ((float*)call.out[5])[i] = (float)((mass - at) - mass * others);
 }
@@ -581,7 +582,7 @@ void distribution_loss(const Call& call, int64_t first, int64_t last) {
       vf loss;
       for (int j = 0; j < W / 2; ++j) loss[j] = (float)low_loss[j], loss[W / 2 + j] = (float)high_loss[j];
       vf mass = at + rest, others = g.r / (g.r + 1.0f);
-      keep(call.out[0], i, n, loss), keep(call.out[1], i, n, g.m);
+      keep(call.out[0], i, n, (excess == excess) ? loss : excess), keep(call.out[1], i, n, g.m);
       keep(call.out[2], i, n, 1.0f / g.total()), keep(call.out[3], i, n, mass);
       keep(call.out[4], i, n, main), keep(call.out[5], i, n, rest - mass * others);
       keep(call.out[6], i, n, excess), keep(call.out[7], i, n, has ? others : all(1.0f));

@@ -43,6 +43,7 @@ INFINITIES = [
     Row(7, "logsumexp", (0.0, NAN, 1.0), NAN, N3),
     Row(7, "CE", (0.0, NAN, 1.0), NAN, N3, 2),
     Row(7, "soft CE", (0.0, NAN, 1.0), NAN, N3, (1.0, 0.0, 0.0)),
+    Row(7, "soft CE", (0.0, NAN, 1.0), NAN, N3, ZERO3),
     Row(8, "softmax", FAR, (1.0, 0.0, 0.0), (1.0, 0.0, 0.0)),
     Row(8, "log_softmax", FAR, (0.0, -INF, -3e38), (1.0, 0.0, 0.0), note="6e38 overflows"),
     Row(8, "logsumexp", FAR, 3e38, (1.0, 0.0, 0.0)),

@@ -11,6 +11,7 @@ import pytest
 
 from jaxsoftmax import (
     cross_entropy,
+    kernels,
     softmax,
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
@@ -138,3 +139,14 @@ def test_the_hessian_of_a_label_that_is_no_class_is_nan_in_its_row(class_weights
     of_rows = np.moveaxis(np.diagonal(hessian, axis1=0, axis2=2), -1, 0)
     np.testing.assert_array_equal(np.isnan(of_rows).all((1, 2)), [True, False, True])
     assert np.isfinite(of_rows[1]).all()
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@pytest.mark.parametrize("classes", [5, 20, 40, 300, 600])
+def test_what_is_no_number_is_none_whatever_the_targets(classes: int, mode: Any) -> None:
+    """Targets of 0 throughout hid it, in some ways to add up and not in others."""
+    x = np.random.default_rng(0).normal(size=(5, classes)).astype(np.float32)
+    x[1, 2], x[2, 1], x[3], x[4, 0] = np.nan, np.inf, -np.inf, -np.inf
+    with kernels(mode):
+        losses = jax.jit(softmax_cross_entropy)(x, np.zeros_like(x))
+    np.testing.assert_array_equal(losses, [0, np.nan, np.nan, np.nan, 0])

@@ -65,7 +65,7 @@ def cross_entropy(t: Array, x: Array, m: Array, excess: Array, *, axis: int, ask
     """-Σ t∘ℓ, ℓ = (x - m) - excess; a target of 0 adds nothing, even where ℓ = -inf."""
     del ask
     asked = zero_where(t == 0, excess - shifted(x, m))
-    return row_sum(t * asked, axis)
+    return select(jnp.isnan(excess), excess, row_sum(t * asked, axis))  # of targets 0 throughout
 
 
 def first_largest(v: Array, axis: int) -> Array:
