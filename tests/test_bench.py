@@ -469,10 +469,12 @@ def test_the_headline_counts_all_cases():
         "worst tenth below 0.50×, 10% slower than 0.97×"
     )
     off = on.replace("0.50", "1.00").replace("10%", "0%")
-    assert random_cases.summary(records) == [
-        f"all                     {on}",
-        f"all, kernels off        {off}",
-        f"float32                 {on}",
-        f"float32, kernels off    {off}",
+    records.append({**records[0], "case": "sparsemax", "dtype": "none", "speed": 3.0})
+    assert random_cases.summary(records)[2:] == [
+        f"{'float32':33} {on}",
+        f"{'float32, kernels off':33} {off}",
+        f"{'without sparsemax':33} {on}",
+        f"{'without sparsemax, kernels off':33} {off}",
         "wrong or not supported: bad",
     ]
+    assert "11 cases: 1.11×" in random_cases.summary(records)[0]
