@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SOURCES = ("handlers.cc", "rows.cc", "rows.h", "simd.h")
+SOURCES = ("handlers.cc", "rows.cc", "rows.h", "simd.h", "statistics.h")
 _FLAGS = ("-std=c++17", "-O3", "-fPIC", "-fno-math-errno", "-fno-trapping-math", "-w")
 _INSTRUCTIONS = {
     "avx2": ("-mavx2", "-mfma"),
