@@ -28,7 +28,7 @@ from jaxsoftmax.autodiff.select import select
 
 from . import row as rows
 from .devices.classes import Classes
-from .log_softmax import log_softmax_given
+from .log_softmax import Given, log_softmax_given
 from .probabilities import Kept, plain_logsumexp, probabilities
 from .row import Row, xla
 from .row.exponentials import exponentials, is_class, wide, zero_where_dropped
@@ -65,25 +65,25 @@ def _like_sums(t: Array, x: Array) -> Array:
 
 def _textbook(
     value: Any, x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
-) -> tuple[Array, ...]:
+) -> tuple[Array, Array, Given]:
     """L, and g = T p - t + 2λ s p."""
-    _, _, m, _, scale, *_ = value
-    m = xla.stored(m)
+    given = value[2]
+    m = xla.stored(given.max)
     loss = distribution_loss(x, t, keep, classes=classes, z_loss=z_loss)
     t = _like_sums(t, x)
     x, t = (zero_where_dropped(value, keep) for value in (x, t))
     (mass,) = classes.sums(t)
     if z_loss:
         mass = mass + jnp.asarray(2 * z_loss, m.dtype) * plain_logsumexp(x, m, classes)
-    g = mass * probabilities(Kept(x, m, scale), classes) - t
-    return loss, zero_where_dropped(g, keep), *value[2:]
+    g = mass * probabilities(Kept(x, m, given.scale), classes) - t
+    return loss, zero_where_dropped(g, keep), given
 
 
 @differentiates_as(_textbook, given_value=True)
 def _loss_and_gradient(
     x: Array, t: Array, keep: Array | None, *, classes: Classes, z_loss: float
-) -> tuple[Array, ...]:
-    """L and g, from one set of statistics; of these what a log-softmax is given."""
+) -> tuple[Array, Array, Given]:
+    """L and g, and what is known of the rows, from one set of statistics."""
     t = _like_sums(t, x)
     x = xla.stored(zero_where_dropped(x, keep))
     row, top, others = classes.statistics_and_split(x, classes.max(x), t)
@@ -99,7 +99,8 @@ def _loss_and_gradient(
     g = select(is_class(row.main, x, classes.axis), at_main, mass * p - t)
     if z_loss:
         g = g + jnp.asarray(2 * z_loss, g.dtype) * (row.max + row.excess) * p
-    return loss, zero_where_dropped(g, keep), row.max, row.excess, scale, row.main, share
+    given = Given(row.max, row.excess, scale, row.main, share)
+    return loss, zero_where_dropped(g, keep), given
 
 
 # ------------------------------------------------------------------------------------------------
@@ -162,15 +163,15 @@ def _gradients(
 ) -> tuple[Array, tuple[Array | Recomputed | None, ...]]:
     g: Array | Recomputed
     if keep is None and not z_loss and classes.recomputes("distribution_loss", x, t):
-        loss, *known, excess, share = _loss_and_known(x, t, classes=classes)
-        g = Recomputed((x, t, *known), _gradient_times, classes)
-        m, scale, _, main, _ = known
-        row = [m, excess, scale, main, share]
+        known = _loss_and_known(x, t, classes=classes)
+        loss, m, scale, mass, main, at_main, excess, others = known
+        g = Recomputed((x, t, m, scale, mass, main, at_main), _gradient_times, classes)
+        given = Given(m, excess, scale, main, others)
     else:
-        loss, g, *row = _loss_and_gradient(x, t, keep, classes=classes, z_loss=z_loss)
+        loss, g, given = _loss_and_gradient(x, t, keep, classes=classes, z_loss=z_loss)
     minus_log_p = None
     if perturbed[1]:
-        log_p = log_softmax_given(wide(zero_where_dropped(x, keep)), *row, classes=classes)
+        log_p = log_softmax_given(wide(zero_where_dropped(x, keep)), given, classes=classes)
         minus_log_p = zero_where_dropped(-log_p, keep)
     return loss, (g, minus_log_p, None)
 

@@ -136,35 +136,34 @@ def _transposed(p: Array, v: Array, main: Array, others: Array, *, classes: Clas
 log_softmax_of.defrules(_fwd, _jvp, _vjp)
 
 
+class Given(NamedTuple):
+    """What is known of rows whose statistics were taken for something else."""
+
+    max: Array
+    excess: Array  # log S
+    scale: Array  # 1 / Σ exp(x - M)
+    main: Array
+    others: Array
+
+
 @custom_rules
-def log_softmax_given(
-    x: Array,
-    m: Array,
-    excess: Array,
-    scale: Array,
-    main: Array,
-    others: Array,
-    *,
-    classes: Classes,
-) -> Array:
-    """ℓ of logits in float32 or wider, of whose rows all is known: m, log S, and what is saved."""
-    del scale, main, others, classes
-    return shifted(xla.stored(x), m) - excess
+def log_softmax_given(x: Array, given: Given, *, classes: Classes) -> Array:
+    """ℓ of logits in float32 or wider, without another look for their statistics."""
+    del classes
+    return shifted(xla.stored(x), given.max) - given.excess
 
 
-def _given_fwd(
-    x: Array, m: Array, excess: Array, scale: Array, *rest: Array, classes: Classes
-) -> tuple[Array, _Saved]:
-    log_p = log_softmax_given(x, m, excess, scale, *rest, classes=classes)
-    return log_p, _Saved(Kept(x, m, scale), *rest)
+def _given_fwd(x: Array, given: Given, *, classes: Classes) -> tuple[Array, _Saved]:
+    saved = _Saved(Kept(x, given.max, given.scale), given.main, given.others)
+    return log_softmax_given(x, given, classes=classes), saved
 
 
-def _given_jvp(saved: _Saved, x_dot: Array, *_: Array, classes: Classes) -> Array:
+def _given_jvp(saved: _Saved, x_dot: Array, _: Given, *, classes: Classes) -> Array:
     return _jvp(saved, x_dot, classes=classes)[0]
 
 
-def _given_vjp(saved: _Saved, bar: Array, *, classes: Classes) -> tuple[Array | None, ...]:
-    return *_vjp(saved, (bar,), classes=classes), None, None, None, None, None
+def _given_vjp(saved: _Saved, bar: Array, *, classes: Classes) -> tuple[Array, None]:
+    return *_vjp(saved, (bar,), classes=classes), None
 
 
 log_softmax_given.defrules(_given_fwd, _given_jvp, _given_vjp)

@@ -6,9 +6,11 @@ import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxsoftmax import kernels, linear_softmax_cross_entropy
+from jaxsoftmax.ops.linear.problem import Sizes
 from jaxsoftmax.testing.rules.compile import jit as quick_jit
 from tests.ops.linear_problem import C, N, assert_close, on_logits, problem, streamed
 
@@ -177,3 +179,15 @@ def test_no_product_of_few_classes_has_its_first_factor_transposed():
     over = re.findall(r" dot\(.*?lhs_contracting_dims=\{(\d)\}", text)
     assert len(over) >= 5
     assert set(over) == {"1"}
+
+
+@pytest.mark.once
+def test_blocks_are_within_the_budget_and_as_large_as_a_cache():
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        powers = random.uniform([0, 0, 0, 3], [6, 6, 4, 9])
+        number, row_bytes, of_features, budget = (10**powers).astype(int).tolist()
+        size = Sizes(None, budget).rows(number, row_bytes, of_features)
+        most = min(number, budget // row_bytes, max(1024, 2**22 // (row_bytes + of_features)))
+        assert most // 2 <= size <= max(1, most)
+        assert number % size == 0 or all(number % n for n in range(most // 2 + 1, most + 1))
