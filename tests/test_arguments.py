@@ -55,6 +55,19 @@ CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ),
     ),
     (
+        lambda: softmax(jnp.zeros(3, jnp.float4_e2m1fn)),
+        TypeError,
+        (
+            "softmax: x must be float16, bfloat16, float32 or float64, got float4_e2m1fn[3]: "
+            "4-bit floats cannot hold the result. Write x.astype(jnp.bfloat16)."
+        ),
+    ),
+    (
+        lambda: softmax(3.0),
+        ValueError,
+        "softmax: axis must be None for an array of 0 dimensions, got -1.",
+    ),
+    (
         lambda: softmax(X, 2),
         ValueError,
         "softmax: axis must lie between -2 and 1 for an array of 2 dimensions, got 2.",

@@ -39,7 +39,7 @@ def floating(function: str, name: str, value: Any) -> Array:
     if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 2:
         raise TypeError(
             f"{function}: {name} must be float16, bfloat16, float32 or float64, got "
-            f"{_kind(array)}: 8-bit floats cannot hold the result. "
+            f"{_kind(array)}: {jnp.finfo(dtype).bits}-bit floats cannot hold the result. "
             f"Write {name}.astype(jnp.bfloat16)."
         )
     if jnp.issubdtype(dtype, jnp.integer):

@@ -38,6 +38,10 @@ def axes(function: str, axis: Axis, ndim: int) -> Axes:
                 f"{function}: axis must be an int, a tuple of ints or None, got {axis!r}."
             )
         index = operator.index(one)
+        if not ndim:
+            raise ValueError(
+                f"{function}: axis must be None for an array of 0 dimensions, got {index}."
+            )
         if not -ndim <= index < ndim:
             raise ValueError(
                 f"{function}: axis must lie between {-ndim} and {ndim - 1} for an array of "
