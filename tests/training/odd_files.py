@@ -421,7 +421,7 @@ CASES = [
         + b"]",
         exact,
     ),
-    Odd("numbers.json", b"[1, 2, 3]", DAMAGED),
+    Odd("numbers.json", b"[1, 2, 3]", "FILE: rows must be objects, as in "),
     Odd(
         "no_utf8.jsonl",
         jsonl(plain(a=X[:, 0].tolist(), b=X[:, 1].tolist(), y=Y.tolist())).replace(

@@ -102,14 +102,6 @@ CASES = [
         "FILE: line 2 has 3, line 3 has 3, line 4 has 3 fields, the first line has 1 and 22 more "
         "lines are like that; if it is a title or a comment, delete it",
     ),
-    Odd(
-        "aligned.txt",
-        "".join(
-            f"{a:9} {b:9} {y}\n"
-            for a, b, y in [("a", "b", "y"), *zip(*plain().values(), strict=True)]
-        ).encode(),
-        "FILE: line ",
-    ),
     Odd("weka.txt", b"@relation t\n@data\n" + TEXT, "FILE: is an ARFF file; save it as CSV"),
     Odd(
         "carets.csv",

@@ -10,7 +10,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv
@@ -19,6 +19,8 @@ from jaxsoftmax.training.config.keys import DataConfig
 from jaxsoftmax.training.data.table import Source, Table
 from jaxsoftmax.training.errors import InputError
 
+from .aligned import is_aligned, single_spaced, single_spaced_file
+from .encoding import WIDE, encoding_of
 from .guard import sentences
 from .packed import unpacked
 
@@ -46,6 +48,7 @@ class Dialect(NamedTuple):
     quote: str = '"'
     row_names: bool = False
     blank: int = 0  # lines before the first that says something
+    aligned: bool = False  # by several spaces
 
 
 def read(path: Path, data: DataConfig) -> Source:
@@ -69,7 +72,7 @@ def sniff(path: Path, data: DataConfig) -> Dialect:
     """What the first lines say, where the config does not."""
     with sentences(path), unpacked(path) as file:
         raw = file.read(HEAD)
-    encoding = data.encoding or _encoding(path, raw)
+    encoding = data.encoding or encoding_of(path, raw)
     text = _decoded(path, raw, encoding)
     if not text.strip():
         raise InputError(f"{path}: is empty")
@@ -85,6 +88,8 @@ def sniff(path: Path, data: DataConfig) -> Dialect:
             f"{path}: line {blank + 1}, '{lines[0].strip()}', is for spreadsheets; delete it"
         )
     delimiter = data.delimiter or ("\t" if _is_tsv(path) else _delimiter(lines))
+    aligned = delimiter == " " and encoding not in WIDE and is_aligned(lines)
+    lines = list(map(single_spaced, lines)) if aligned else lines
     quote = _quote(lines, delimiter)
     rows = _rows(path, lines, delimiter, quote)
     if not rows:
@@ -93,7 +98,7 @@ def sniff(path: Path, data: DataConfig) -> Dialect:
     header = _has_header(rows, data) if data.header == "auto" else data.header
     names = _names(path, rows, header=header)
     row_names = len(names) > len(rows[0]) and names[0] == f"{UNNAMED}0"
-    return Dialect(encoding, delimiter, decimal, header, names, quote, row_names, blank)
+    return Dialect(encoding, delimiter, decimal, header, names, quote, row_names, blank, aligned)
 
 
 def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
@@ -129,7 +134,7 @@ def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
     with sentences(path):
         try:
             with (
-                unpacked(path) as file,
+                _opened(path, dialect) as file,
                 pyarrow.csv.open_csv(file, options, parse, convert) as batches,
             ):
                 for batch in batches:
@@ -148,6 +153,11 @@ def _tables(path: Path, dialect: Dialect) -> Iterator[Table]:
     if not first:
         raise InputError(f"{path}: has a header and no rows")
     _check_quotes(path, dialect)
+
+
+def _opened(path: Path, dialect: Dialect) -> Any:
+    """What the parsers read; lines are where they are in the file."""
+    return single_spaced_file(path) if dialect.aligned else unpacked(path)
 
 
 def _check_quotes(path: Path, dialect: Dialect) -> None:
@@ -178,7 +188,7 @@ def _numbered(
     path: Path, dialect: Dialect, *, strict: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
     """Each row with the line on which it begins, by the slower reader that counts lines."""
-    with unpacked(path) as stream:
+    with _opened(path, dialect) as stream:
         text = io.TextIOWrapper(stream, dialect.encoding, errors="replace", newline="")
         for _ in range(dialect.blank):
             next(text)
@@ -200,7 +210,7 @@ def _ragged(path: Path, dialect: Dialect) -> InputError:
     more = f" and {len(bad) - LINES_SHOWN} more lines are like that" if len(bad) > 3 else ""
     advice = ""
     if dialect.delimiter == " ":
-        advice = "; where columns are aligned by several spaces, put one delimiter in their place"
+        advice = "; where fields are empty, or have spaces in them, put another delimiter between"
     elif len({count for _, count in bad}) == 1 and len(bad) > LINES_SHOWN:
         advice = "; if it is a title or a comment, delete it"
     return InputError(f"{path}: {shown} fields, the first line has {wanted}{more}{advice}")
@@ -216,24 +226,6 @@ def _explained(path: Path, dialect: Dialect, error: Exception) -> InputError:
     if "column" in text.lower() and "expected" in text.lower():
         return _ragged(path, dialect)
     return InputError(f"{path}: is damaged or of another kind: {text.splitlines()[0][:200]}")
-
-
-def _encoding(path: Path, raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
-        return "utf-32"
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    zeros = raw[:1000].count(0)
-    if zeros * 3 > len(raw[:1000]):
-        return "utf-16-le" if raw[1:2] == b"\0" else "utf-16-be"
-    if zeros:
-        raise InputError(f"{path}: has NUL characters; it is no text")
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(raw) - 4:
-            return "cp1252"
-    return "utf-8"
 
 
 def _decoded(path: Path, raw: bytes, encoding: str) -> str:
@@ -253,12 +245,13 @@ def _is_tsv(path: Path) -> bool:
 def _delimiter(lines: Sequence[str]) -> str:
     """The one that gives the same number of fields, above 1, on most lines."""
 
-    def agreement(delimiter: str) -> tuple[float, int]:
-        quote = _quote(lines[:200], delimiter)
-        rows = list(filter(None, csv.reader(lines[:200], delimiter=delimiter, quotechar=quote)))
-        counts = [len(row) for row in rows]
+    def agreement(delimiter: str) -> tuple[float, bool, int]:
+        some = lines[:200] if delimiter != " " else list(map(single_spaced, lines[:200]))
+        quote = _quote(some, delimiter)
+        counts = [len(row) for row in csv.reader(some, delimiter=delimiter, quotechar=quote) if row]
         usual = max(set(counts), key=counts.count)
-        return (counts.count(usual) / len(counts) if usual > 1 else 0.0), usual
+        share = counts.count(usual) / len(counts) if usual > 1 else 0.0
+        return share, delimiter != " ", usual
 
     candidates = [*DELIMITERS, " "] if "," not in lines[0] else list(DELIMITERS)
     try:
