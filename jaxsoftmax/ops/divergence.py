@@ -153,8 +153,8 @@ def _value(two: _Two, beta: float | None) -> Array:
     mixture = beta * p_other + (1 - beta) * p
     # What d has lost moves a and a' by parts that add up to it.
     share = beta * p_other / select(mixture > 0, mixture, jnp.ones_like(mixture))
-    of_p = _terms(p, mixture, a, -share * two.lost)
-    of_other = _terms(p_other, mixture, a_other, (1 - share) * two.lost)
+    of_p = _terms(p, mixture, a, -share * two.lost, fallen=_NEAR)
+    of_other = _terms(p_other, mixture, a_other, (1 - share) * two.lost, fallen=_NEAR)
     return _sum((beta * of_other, two.short_other), ((1 - beta) * of_p, two.short))
 
 
@@ -178,19 +178,20 @@ def _in_two(x: Array, above: Array) -> tuple[Array, Array]:
     return high, x - high
 
 
-def _terms(p: Array, q: Array, d: Array, lost: ArrayLike = 0.0) -> Array:
+# The series is summed above it. Below `fallen`, and where p may have lost digits, p e⁻ᵈ is better
+# known as q; of a mixture, which is formed of p and p', everywhere.
+_NEAR, _FALLEN, _TINY = -2.0, -8.0, 1e-30
+
+
+def _terms(p: Array, q: Array, d: Array, lost: ArrayLike, *, fallen: float = _FALLEN) -> Array:
     """p φ(d + lost) for q = p e⁻ᵈ."""
-    near, far = (d > -2) & (d < 1), ~((d > -2) | ((d > _FALLEN) & (p > _TINY)))
+    near, far = (d > _NEAR) & (d < 1), ~((d > _NEAR) | ((d > fallen) & (p > _TINY)))
     d_near = zero_where(~near, d)
     series, power = _phi(d_near), zero_where(far, jnp.exp(-zero_where(near | far, d)))
     phi = select(near, series, (d - 1) + power)
     phi = phi + lost * select(near, d_near - series, 1 - power)  # φ' = 1 - e⁻ᵈ
     # A class with p = 0 adds q, whatever d is.
     return zero_where(p == 0, p * phi) + zero_where(~far, q)
-
-
-# Below it, and where p may have lost digits, p e⁻ᵈ is better known as q.
-_FALLEN, _TINY = -8.0, 1e-30
 
 
 def _phi(d: Array) -> Array:
