@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from jaxsoftmax.training.data.sources import aligned as spaces
 from jaxsoftmax.training.data.sources.encoding import encoding_of
 from jaxsoftmax.training.errors import InputError
 from tests.training.odd_files import ROWS, Odd, X, Y, changed, complaint, csv, exact, plain, right
@@ -140,3 +143,24 @@ def test_other_texts_are_refused_with_a_word_of_them(encoding: str, text: str):
     readings = str(refused.value).split(f'"{encoding}" reads ')[1:]
     assert readings, refused.value
     assert readings[0].split("'")[1] in text
+
+
+WORDS = st.lists(st.lists(st.text("ab'é,", min_size=1), min_size=1, max_size=4), max_size=6)
+
+
+@given(WORDS, st.lists(st.integers(1, 5), min_size=1))
+def test_single_spaced_lines_have_the_same_words(rows, gaps):
+    lines = ["".join(" " * gaps[i % len(gaps)] + w for i, w in enumerate(row)) for row in rows]
+    assert [spaces.single_spaced(line) for line in lines] == [" ".join(row) for row in rows]
+
+
+@pytest.mark.parametrize("block", [1, 2, 5, 64])
+def test_blocks_of_an_aligned_file_end_anywhere(block, tmp_path, monkeypatch):
+    monkeypatch.setattr(spaces, "BLOCK", block)
+    rng, path = np.random.default_rng(block), tmp_path / "t.txt"
+    for _ in range(50):
+        text = "".join(rng.choice([*'   ab"', "\n", "\r\n"], size=rng.integers(40)))
+        path.write_bytes(text.encode())
+        with spaces.single_spaced_file(path) as file:
+            found = file.read().decode()
+        assert found == "\n".join(map(spaces.single_spaced, text.split("\n")))
