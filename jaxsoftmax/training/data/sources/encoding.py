@@ -68,10 +68,15 @@ def _advice(raw: bytes, start: int) -> str:
 def _is_a_word(text: str) -> bool:
     """Whether letters are of one script, and none that is small comes before a large one."""
     letters = [c for c in text if c.isalpha()]
-    scripts = {unicodedata.name(c, "").split()[0] for c in letters}
+    scripts = {_script(c) for c in letters}
     cased = any(a.islower() and b.isupper() for a, b in itertools.pairwise(text))
     known = all(c.isalnum() or c in "_-()./ " or unicodedata.combining(c) for c in text)
     return known and len(scripts) == 1 and "HALFWIDTH" not in scripts and not cased
+
+
+def _script(letter: str) -> str:
+    first = re.split("[ -]", unicodedata.name(letter, "?"))[0]
+    return "CJK" if first in ("HIRAGANA", "KATAKANA") else first  # which Japanese mixes
 
 
 def _decoded(raw: bytes, encoding: str) -> str | None:
