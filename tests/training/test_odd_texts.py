@@ -33,6 +33,11 @@ def numbered(dataset) -> bool:
     return right("0", "1")(dataset)
 
 
+def whole(dataset) -> bool:
+    """With a column of which some values are missing."""
+    return dataset.columns.features[:3] == ("a", "b", "c")
+
+
 def farm(dataset) -> bool:
     """The classes in Russian."""
     return dataset.classes == ("кошка", "собака", "угорь")
@@ -160,7 +165,7 @@ def test_blocks_of_an_aligned_file_end_anywhere(block, tmp_path, monkeypatch):
     monkeypatch.setattr(spaces, "BLOCK", block)
     rng, path = np.random.default_rng(block), tmp_path / "t.txt"
     for _ in range(50):
-        text = "".join(rng.choice([*'   ab"', "\n", "\r\n"], size=rng.integers(40)))
+        text = "".join(rng.choice([*'   ab"', "\t", "\n", "\r\n"], size=rng.integers(40)))
         path.write_bytes(text.encode())
         with spaces.single_spaced_file(path) as file:
             found = file.read().decode()

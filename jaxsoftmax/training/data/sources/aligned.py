@@ -1,4 +1,4 @@
-"""Columns that are aligned by spaces: one space in the place of each run of them."""
+"""Columns that are aligned by spaces or tabs: one space in the place of each run of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .packed import unpacked
 BLOCK = 1 << 20  # bytes at a time
 
 # Quoted text, which stays; spaces at either end of a line, which go; others, of which one stays.
-_SPACES = re.compile(r'("[^"\n]*")|(?m:^ +| +(?=\r?$))|( +)')
+_SPACES = re.compile(r'("[^"\n]*")|(?m:^[ \t]+|[ \t]+(?=\r?$))|([ \t]+)')
 _IN_BYTES = re.compile(_SPACES.pattern.encode())
 
 

@@ -251,7 +251,9 @@ def _delimiter(lines: Sequence[str]) -> str:
         counts = [len(row) for row in csv.reader(some, delimiter=delimiter, quotechar=quote) if row]
         usual = max(set(counts), key=counts.count)
         share = counts.count(usual) / len(counts) if usual > 1 else 0.0
-        return share, delimiter != " ", usual
+        return share, delimiter != " " or mostly_aligned, usual
+
+    mostly_aligned = 2 * sum("  " in line for line in lines) > len(lines)
 
     candidates = [*DELIMITERS, " "] if "," not in lines[0] else list(DELIMITERS)
     try:
