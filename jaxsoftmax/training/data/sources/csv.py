@@ -243,7 +243,11 @@ def _is_tsv(path: Path) -> bool:
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """The one that gives the same number of fields, above 1, on most lines."""
+    """The one that gives the same number of fields, above 1, on most lines.
+
+    Where this is so of a delimiter and of runs of spaces, the runs count if most lines have them.
+    """
+    mostly_aligned = 2 * sum("  " in line for line in lines) > len(lines)
 
     def agreement(delimiter: str) -> tuple[float, bool, int]:
         some = lines[:200] if delimiter != " " else list(map(single_spaced, lines[:200]))
@@ -252,8 +256,6 @@ def _delimiter(lines: Sequence[str]) -> str:
         usual = max(set(counts), key=counts.count)
         share = counts.count(usual) / len(counts) if usual > 1 else 0.0
         return share, delimiter != " " or mostly_aligned, usual
-
-    mostly_aligned = 2 * sum("  " in line for line in lines) > len(lines)
 
     candidates = [*DELIMITERS, " "] if "," not in lines[0] else list(DELIMITERS)
     try:
