@@ -18,11 +18,6 @@ _SPACES = re.compile(r'("[^"\n]*")|(?m:^[ \t]+|[ \t]+(?=\r?$))|([ \t]+)')
 _IN_BYTES = re.compile(_SPACES.pattern.encode())
 
 
-def is_aligned(lines: list[str]) -> bool:
-    """Whether columns stand below each other by as many spaces as it takes."""
-    return any(single_spaced(line) != line for line in lines)
-
-
 def single_spaced(line: str) -> str:
     """A line with one space between fields."""
     return _SPACES.sub(lambda found: found[1] or (found[2] and " ") or "", line)
@@ -37,7 +32,7 @@ def single_spaced_file(path: Path) -> Iterator[io.BufferedIOBase]:
 
 class _SingleSpaced(io.RawIOBase):
     def __init__(self, file: Any) -> None:
-        self._file, self._read, self._ready = file, b"", b""
+        self._file, self._read, self._ready = file, b"", memoryview(b"")
 
     def readable(self) -> bool:
         return True
@@ -50,7 +45,7 @@ class _SingleSpaced(io.RawIOBase):
                 return 0
             end = text.rfind(b"\n") + 1 if block else len(text)
             self._read = text[end:]
-            self._ready = _IN_BYTES.sub(_of_run, text[:end])
+            self._ready = memoryview(_IN_BYTES.sub(_of_run, text[:end]))
         part = self._ready[: len(into)]
         into[: len(part)] = part
         self._ready = self._ready[len(part) :]

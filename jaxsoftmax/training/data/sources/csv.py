@@ -19,8 +19,8 @@ from jaxsoftmax.training.config.keys import DataConfig
 from jaxsoftmax.training.data.table import Source, Table
 from jaxsoftmax.training.errors import InputError
 
-from .aligned import is_aligned, single_spaced, single_spaced_file
-from .encoding import WIDE, encoding_of
+from .aligned import single_spaced, single_spaced_file
+from .encoding import encoding_of
 from .guard import sentences
 from .packed import unpacked
 
@@ -88,12 +88,13 @@ def sniff(path: Path, data: DataConfig) -> Dialect:
             f"{path}: line {blank + 1}, '{lines[0].strip()}', is for spreadsheets; delete it"
         )
     delimiter = data.delimiter or ("\t" if _is_tsv(path) else _delimiter(lines))
-    aligned = delimiter == " " and encoding not in WIDE and is_aligned(lines)
-    lines = list(map(single_spaced, lines)) if aligned else lines
     quote = _quote(lines, delimiter)
     rows = _rows(path, lines, delimiter, quote)
     if not rows:
         raise InputError(f"{path}: has no rows")
+    aligned = delimiter == " " and not _is_regular(rows)
+    if aligned:
+        rows = _rows(path, list(map(single_spaced, lines)), delimiter, quote)
     decimal = data.decimal or _decimal(rows)
     header = _has_header(rows, data) if data.header == "auto" else data.header
     names = _names(path, rows, header=header)
@@ -263,6 +264,12 @@ def _delimiter(lines: Sequence[str]) -> str:
     except (csv.Error, ValueError):
         return ","
     return max(scores, key=lambda delimiter: scores[delimiter])
+
+
+def _is_regular(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rows have the same number of fields, above 1, and every column a value somewhere."""
+    (number, *others) = set(map(len, rows))
+    return number > 1 and not others and all(map(any, zip(*rows, strict=True)))
 
 
 def _quote(lines: Sequence[str], delimiter: str) -> str:

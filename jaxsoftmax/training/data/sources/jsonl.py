@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,10 @@ HEAD = 1 << 16
 
 def read(path: Path, data: DataConfig) -> Source:
     """A JSON object in each line, or one document; a packed file is unpacked on the way."""
-    del data
 
     def tables() -> Iterator[Table]:
         with sentences(path):
-            whole = _of_lines(path) if _has_lines(path) else _of_document(path)
+            whole = _of_lines(path) if _has_lines(path) else _of_document(path, f"{data.label}")
             whole.validate(full=True)  # text of a damaged file may be no UTF-8
         if not whole.num_rows:
             raise InputError(f"{path}: has no rows")
@@ -51,7 +50,7 @@ def _of_lines(path: Path) -> pa.Table:
         return pyarrow.json.read_json(file, read_options=options)
 
 
-def _of_document(path: Path) -> pa.Table:
+def _of_document(path: Path, label: str) -> pa.Table:
     with unpacked(path) as file:
         text = file.read()
     try:
@@ -61,8 +60,8 @@ def _of_document(path: Path) -> pa.Table:
             raise
         return _of_lines(path)  # whose objects are long
     if isinstance(found, dict):
-        return _of_object(path, found)
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        return _of_object(path, found, label)
+    if found != [] and not _are(dict, found):
         raise InputError(f'{path}: rows must be objects, as in [{{"a": 1, "b": 2}}, ...]')
     return pa.Table.from_pylist(found)
 
@@ -72,26 +71,49 @@ def _number(name: str) -> float | None:
     return None if name == "NaN" else float(name)
 
 
-def _of_object(path: Path, found: dict[str, Any]) -> pa.Table:
-    """The table in one of the objects that pandas and others write."""
+def _of_object(path: Path, found: dict[str, Any], label: str) -> pa.Table:
+    """The table in one of the objects that pandas and others write, or the only row."""
     values = list(found.values())
-    lists = [value for value in values if isinstance(value, list)]
-    rows = [value for value in lists if value and all(isinstance(row, dict) for row in value)]
-    if isinstance(found.get("columns"), list) and isinstance(found.get("data"), list):
-        names = map(str, found["columns"])  # orient="split"
-        return pa.table(dict(zip(names, map(list, zip(*found["data"], strict=True)), strict=True)))
-    if len(rows) == 1 and (len(values) == 1 or "schema" in found):
-        return pa.Table.from_pylist(rows[0])  # orient="table", or rows with a name
-    if lists == values and len({len(value) for value in lists}) == 1:
-        return pa.table(found)  # a list for each column
-    if values and all(isinstance(value, dict) for value in values):
-        if all(key.isdigit() for key in found):
-            return pa.Table.from_pylist(values)  # orient="index"
-        if all(key.isdigit() for value in values for key in value):
-            keys = list(dict.fromkeys(key for value in values for key in value))
-            return pa.table({name: [of.get(key) for key in keys] for name, of in found.items()})
+    names, data = found.get("columns"), found.get("data")
+    if isinstance(names, list) and isinstance(data, list):
+        if not _are(list, data) or {len(row) for row in data} != {len(names)}:
+            raise InputError(
+                f"{path}: data must be rows of a value for each of {len(names)} columns"
+            )
+        return _of_columns(path, list(map(str, names)), zip(*data, strict=True))  # orient="split"
+    tables = [value for value in values if _are(dict, value)]
+    if len(tables) == 1 and (len(values) == 1 or "schema" in found):
+        return pa.Table.from_pylist(tables[0])  # orient="table", or rows with a name
+    if _are(dict, values):
+        return _of_objects(path, found, label)
+    if _are(list, values) and (label in found or len(values) > 1):  # else it is a vector
+        return pa.table(found)
+    return pa.Table.from_pylist([found])
+
+
+def _of_objects(path: Path, found: dict[str, dict[str, Any]], label: str) -> pa.Table:
+    """Of columns, each an object of its rows (as pandas writes), or of rows (orient="index")."""
+    values = list(found.values())
+    keys = list(dict.fromkeys(key for value in values for key in value))
+    of_rows = label in keys, all(map(str.isdigit, found))
+    of_columns = label in found, all(map(str.isdigit, keys))
+    if of_rows == of_columns:
         raise InputError(
             f"{path}: is one object of objects, of which none is a row for sure; write an object "
             'in each line, as pandas does with orient="records", lines=True'
         )
-    return pa.Table.from_pylist([found])
+    if of_rows > of_columns:
+        return pa.Table.from_pylist(values)
+    return _of_columns(path, list(found), ([of.get(key) for key in keys] for of in values))
+
+
+def _of_columns(path: Path, names: list[str], columns: Iterable[Iterable[Any]]) -> pa.Table:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{path}: columns repeat {', '.join(map(repr, repeated[:8]))}")
+    return pa.table(dict(zip(names, map(list, columns), strict=True)))
+
+
+def _are(kind: type, values: Any) -> bool:
+    """Whether it is a list of such, and not empty."""
+    return bool(values) and isinstance(values, list) and all(isinstance(v, kind) for v in values)
