@@ -39,7 +39,13 @@ from jaxsoftmax.autodiff.select import select
 from .devices.classes import Classes
 from .probabilities import Kept, probabilities
 from .row import xla
-from .row.exponentials import exponentials, is_impossible, largest_exponential, zero_where
+from .row.exponentials import (
+    exponentials,
+    is_impossible,
+    largest_exponential,
+    log1p,
+    zero_where,
+)
 from .softmax import centred_product
 
 
@@ -95,7 +101,7 @@ class _Two(NamedTuple):
         short, short_other = ((one - high) - low for high, low in (parts[:2], parts[2:]))
         total = row.total / largest
         near = changed < total / 2
-        from_change = jnp.log1p(zero_where(~near, by) / total)
+        from_change = log1p(zero_where(~near, by) / total)
         d, lost_of_d = _exact_difference(
             delta, select(near, from_change, other.excess - row.excess)
         )
@@ -220,7 +226,7 @@ def _log_mixture(d: Array, beta: float) -> Array:
     """-log(1 - β + β eᵈ)."""
     # A share near 1 leaves nothing of β expm1(d) + 1 far below 0; far above 0 it is infinite.
     near = (d < _FAR) if beta <= 1 / 2 else (jnp.abs(d) < 1) | ((d > 0) & (d < _FAR))
-    small = jnp.log1p(jnp.asarray(beta, d.dtype) * _expm1(zero_where(~near, d)))
+    small = log1p(jnp.asarray(beta, d.dtype) * _expm1(zero_where(~near, d)))
     # As a number of the dtype 1 - β has lost the bits of its logarithm.
     one, other = (jnp.asarray(_log(share), d.dtype) for share in (1 - beta, beta))
     return -select(near, small, jnp.logaddexp(one, other + d))

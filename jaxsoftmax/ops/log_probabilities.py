@@ -37,6 +37,7 @@ from .row.exponentials import (
     is_class,
     is_impossible,
     largest_exponential,
+    log1p,
     pick,
     zero_where,
 )
@@ -120,7 +121,7 @@ def _log_rest(kept: Kept, row: Row, picks: Array, classes: Classes) -> Array:
     rest = _Rest.of(kept, picks, classes)
     m, one = row.max, jnp.ones_like(row.max)
     left = (rest.max - m) + jnp.log(rest.total / largest_exponential(rest.max)) - row.excess
-    return select(rest.picked < one / 2, jnp.log1p(-rest.picked), left)
+    return select(rest.picked < one / 2, log1p(-rest.picked), left)
 
 
 class _Rest(NamedTuple):

@@ -212,3 +212,12 @@ def is_placed(x: Array) -> bool:
 def is_sharded(x: Array, axis: int) -> bool:
     """Whether the type spreads the classes over devices, where a gather is an error."""
     return jax.typeof(x).sharding.spec[axis] is not None
+
+
+def log1p(x: Array) -> Array:
+    """log(1 + x), for x below 0 too."""
+    if x.dtype != jnp.float64 or not xla.log1p_loses_digits():
+        return jnp.log1p(x)
+    below = (x < -1 / 4) & (x > -3 / 4)  # there it is -log(1 - x / (1 + x))
+    inside, outside = zero_where(~below, x), zero_where(below, x)
+    return jnp.log1p(outside) - jnp.log1p(-inside / (1 + inside))
